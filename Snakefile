@@ -1,0 +1,27 @@
+# From images to figures: decode, corrupt labels, train in segments, measure, gather, draw.
+# What is computed is in src/smoothdescent; the rules name files and resources.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [figure_file(name, "pdf") for name in figures_at_hand()],
+    localrule: True
+
+
+onsuccess:
+    name_new_figures()

@@ -1,0 +1,53 @@
+"""The command line: one subcommand per stage of the study, each usable without Snakemake."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import NoReturn
+
+from smoothdescent import __version__
+from smoothdescent.errors import UserError
+
+# The module of a command is imported only when the command is called: a figure needs no torch.
+COMMANDS = {
+    "prepare-data": ("smoothdescent.data.prepare", "decode a data set into one file"),
+    "make-labels": ("smoothdescent.data.labels", "split and corrupt the training labels"),
+    "train": ("smoothdescent.training.command", "train one segment of one run"),
+    "measure": ("smoothdescent.sharpness.command", "measure the sharpness of one checkpoint"),
+    "measure-run": ("smoothdescent.sharpness.run_command", "measure the checkpoints of a segment"),
+    "tables": ("smoothdescent.tables.command", "gather an experiment's tables"),
+    "figure": ("smoothdescent.figures.command", "draw one figure of the paper"),
+    "config": ("smoothdescent.config.command", "print or write the configuration in force"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with status 2 and one sentence if the input is at fault."""
+    parser = argparse.ArgumentParser(prog="smoothdescent", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    module = None
+    for name, (path, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary)
+        if arguments[:1] == [name]:
+            module = importlib.import_module(path)
+            subparser.description = module.__doc__
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(subparser)
+    parsed = parser.parse_args(arguments)
+    try:
+        assert module is not None  # parse_args has left the program for any other first word
+        module.run(parsed)
+    except UserError as error:
+        fail(str(error))
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def fail(message: str) -> NoReturn:
+    """Print one sentence to standard error and exit with status 2."""
+    print(f"smoothdescent: error: {message}", file=sys.stderr)
+    sys.exit(2)

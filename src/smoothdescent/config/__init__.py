@@ -1,0 +1,1 @@
+"""The configuration: its schema, and how a scale's overlay is resolved."""

@@ -1,0 +1,161 @@
+"""Read `config.yaml`, overlay the chosen scale, validate the result."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from smoothdescent.config.schema import Experiment, Study
+from smoothdescent.errors import UserError
+from smoothdescent.files import write_text
+
+# A block with one of these keys is of one of several kinds; keys of one kind do not fit another.
+_KIND_KEYS = ("source", "kind", "name", "family")
+
+
+def overlay(base: Any, patch: Any) -> Any:
+    """Return `base` with the values of `patch` laid over it, block by block.
+
+    A block of another kind (another `source`, `kind`, optimiser `name` or path `family`) replaces
+    the old one; lists and plain values are replaced too.
+    """
+    if not (isinstance(base, dict) and isinstance(patch, dict)):
+        return copy.deepcopy(patch)
+    if any(key in base and key in patch and base[key] != patch[key] for key in _KIND_KEYS):
+        return copy.deepcopy(patch)
+    merged = copy.deepcopy(base)
+    for key, value in patch.items():
+        merged[key] = overlay(merged[key], value) if key in merged else copy.deepcopy(value)
+    return merged
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, expected a mapping of keys")
+    return content
+
+
+def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
+    """Return the study that a configuration describes at its chosen scale.
+
+    Values are taken, later over earlier, from `defaults`, `experiments.<name>`,
+    `scales.<scale>.defaults` and `scales.<scale>.experiments.<name>`. An experiment that the scale
+    sets to null is left out.
+
+    Args:
+        config: the content of `config.yaml`, command-line overrides included.
+        source: name of the file, for messages.
+
+    Raises:
+        UserError: names the key that is unknown, of the wrong type or out of range, and says what
+            was expected.
+    """
+    config = copy.deepcopy(config)
+    scales = _mapping(config.pop("scales", None), f"{source}: scales")
+    scale = config.get("scale")
+    if not isinstance(scale, str) or scale not in scales:
+        raise UserError(f"{source}: scale is {scale!r}, expected one of {', '.join(scales)}")
+    here = f"{source}: scales.{scale}"
+    patch = _mapping(scales[scale], here)
+    _only_keys(patch, {"defaults", "experiments"}, here)
+    defaults = config.pop("defaults", None) or {}
+    experiments = _mapping(config.get("experiments"), f"{source}: experiments")
+    patches = patch.get("experiments") or {}
+    _only_keys(patches, set(experiments), f"{here}.experiments")
+    config["experiments"] = {}
+    for name, block in experiments.items():
+        if name in patches and patches[name] is None:
+            continue
+        layers = [block, patch.get("defaults"), patches.get(name)]
+        merged = defaults
+        for layer in layers:
+            merged = overlay(merged, layer or {})
+        config["experiments"][name] = merged
+    try:
+        return Study.model_validate(config)
+    except ValidationError as error:
+        raise UserError(_explain(error, source)) from None
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where} is {value!r}, expected a mapping of keys")
+    return value
+
+
+def _only_keys(block: dict[str, Any], known: set[str], where: str) -> None:
+    unknown = [key for key in block if key not in known]
+    if unknown:
+        raise UserError(
+            f"{where} has the unknown key {unknown[0]!r}, expected one of "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+_TAGS = {"symmetric", "asymmetric", "torchvision", "parquet", "procedural"}
+_TAGS |= {"sgd", "adam", "svd", "shift"}
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    """Say what is wrong, one clause for each of the first faults."""
+    clauses = []
+    for fault in error.errors()[:3]:
+        # Pydantic puts the chosen kind of a block into the location; it is no key of the file.
+        path = ".".join(str(part) for part in fault["loc"] if part not in _TAGS)
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif fault["type"] == "missing":
+            message = "this key is missing"
+        elif fault["type"] != "value_error":
+            found = fault["input"]
+            message = f"found {found!r}; {message[0].lower()}{message[1:]}"
+            if isinstance(found, str) and fault["type"].startswith(("int", "float")):
+                message += " (a number in quotes is a string)"
+        clauses.append(f"{path}: {message}" if path else message)
+    more = len(error.errors()) - len(clauses)
+    return f"{source}: " + "; ".join(clauses) + (f"; and {more} more" if more > 0 else "")
+
+
+def dump(study: Study) -> str:
+    """Return the resolved study as YAML."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+def write_experiment(study: Study, experiment: str, path: str | Path) -> None:
+    """Write the study resolved to one experiment, which every stage of it reads."""
+    write_text(path, dump(study.restricted_to(experiment)))
+
+
+def read_experiment(path: str | Path) -> tuple[Study, str, Experiment]:
+    """Read what `write_experiment` wrote: the study, the experiment's name and its block.
+
+    Raises:
+        UserError: the file is not a resolved configuration of exactly one experiment.
+    """
+    try:
+        study = Study.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(_explain(error, str(path))) from None
+    if len(study.experiments) != 1:
+        raise UserError(
+            f"{path} holds {len(study.experiments)} experiments, expected the resolved "
+            "configuration of one"
+        )
+    [(name, experiment)] = study.experiments.items()
+    return study, name, experiment

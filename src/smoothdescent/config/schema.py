@@ -1,0 +1,307 @@
+"""What may stand in `config.yaml`: every key, its type, its range and its meaning.
+
+All blocks are closed: an unknown key is an error. Keys of an experiment that determine the trained
+weights are told apart from those that only say how long to train or what to look at
+(`Experiment.training_identity`), so that training goes on where it stopped when `epochs` is raised.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+
+from smoothdescent.files import fingerprint
+
+Natural = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 (no dot) as a string; every other string stays what it is, an error.
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value.strip()):
+        return float(value)
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Real, Field(gt=0)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+
+
+def _expand_ranges(value: Any) -> Any:
+    """Turn `1..64`, alone or inside a list, into the numbers it stands for."""
+    items = value if isinstance(value, list) else [value]
+    expanded: list[Any] = []
+    for item in items:
+        match = re.fullmatch(r"(\d+)\.\.(\d+)", item) if isinstance(item, str) else None
+        expanded.extend(range(int(match[1]), int(match[2]) + 1) if match else [item])
+    return expanded
+
+
+def _increasing(values: list[int]) -> list[int]:
+    if sorted(set(values)) != values:
+        raise ValueError("must be increasing, without repetition")
+    return values
+
+
+Widths = Annotated[list[Natural], Field(min_length=1), BeforeValidator(_expand_ranges)]
+Seeds = Annotated[list[Count], Field(min_length=1), BeforeValidator(_expand_ranges)]
+Epochs = Annotated[list[Count], BeforeValidator(_expand_ranges)]
+
+
+class Block(BaseModel):
+    """A closed, immutable block of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TorchvisionSource(Block):
+    """CIFAR as its authors ship it: downloaded with a checksum, or an existing copy."""
+
+    source: Literal["torchvision"]
+    name: Literal["cifar10", "cifar100"] = Field(description="which data set")
+    path: str = Field(description="folder that holds, or will hold, the archive")
+    download: StrictBool = Field(True, description="fetch the archive if it is not in `path`")
+
+
+class ParquetSource(Block):
+    """A folder of Parquet shards in the layout of the Hugging Face hub."""
+
+    source: Literal["parquet"]
+    path: str = Field(description="folder with train-*.parquet and test-*.parquet")
+    label_column: str | None = Field(None, description="default: label, else fine_label")
+    mean: tuple[Real, Real, Real] | None = Field(None, description="default: of the pixels")
+    std: tuple[Positive, Positive, Positive] | None = Field(None, description="likewise")
+
+
+class ProceduralSource(Block):
+    """Embedded images drawn from a seed: shifted random-field prototypes plus 1/f noise."""
+
+    source: Literal["procedural"]
+    seed: Count = 0
+    classes: Annotated[int, Field(ge=2, strict=True)] = 10
+    size: Natural = Field(16, description="height and width in pixels")
+    train: Natural = Field(3000, description="training images")
+    test: Natural = Field(2000, description="test images")
+    prototypes: Natural = Field(3, description="prototypes of each class")
+    max_shift: Count = Field(2, description="largest shift of a prototype in pixels")
+    noise: Annotated[Real, Field(ge=0)] = Field(0.4, description="noise amplitude, prototypes' = 1")
+    exponent: Real = Field(1.5, description="prototypes' amplitude falls as 1 / f ** exponent")
+    noise_exponent: Real = Field(1.0, description="noise amplitude falls as 1 / f ** this")
+
+
+Dataset = Annotated[
+    TorchvisionSource | ParquetSource | ProceduralSource, Field(discriminator="source")
+]
+
+
+class SymmetricNoise(Block):
+    """Exactly round(rate N) training labels replaced by one of the other classes."""
+
+    kind: Literal["symmetric"]
+    rate: Fraction
+    seed: Count = 0
+
+
+class AsymmetricNoise(Block):
+    """In `classes` random classes, a fraction `rate` of the labels replaced (section 4.5)."""
+
+    kind: Literal["asymmetric"]
+    classes: Natural
+    rate: Fraction
+    seed: Count = 0
+
+
+class Data(Block):
+    """Which images an experiment trains on."""
+
+    dataset: Name = Field(description="a key of `datasets`")
+    image_size: Natural | None = Field(None, description="pixels, by averaging; default: stored")
+    train_samples: Natural | None = Field(None, description="default: all that validation leaves")
+    validation: Count = Field(0, description="training images held out")
+    split_seed: Count = 0
+
+
+class SGD(Block):
+    """Stochastic gradient descent with momentum, linear warm-up, then a constant rate."""
+
+    name: Literal["sgd"]
+    learning_rate: Positive
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    warmup_epochs: Count = 5
+
+
+class Adam(Block):
+    """Adam with PyTorch's default betas, linear warm-up, then a constant rate."""
+
+    name: Literal["adam"]
+    learning_rate: Positive
+    warmup_epochs: Count = 0
+
+
+class SVDPaths(Block):
+    """Paths that erase small singular values of each colour channel (section 3.4)."""
+
+    family: Literal["svd"]
+    directions: Natural = 4
+    strengths: Annotated[list[Natural], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> SVDPaths:
+        _increasing(self.strengths)
+        return self
+
+
+class ShiftPaths(Block):
+    """Paths of shifts by a growing radius in pixels, edges repeated."""
+
+    family: Literal["shift"]
+    directions: Natural = 4
+    strengths: Annotated[list[Positive], Field(min_length=1)] = [1.0, 2.0, 3.0, 4.0]
+
+
+class Measure(Block):
+    """How the sharpness of the loss in input space is measured (sections 3.1 to 3.4)."""
+
+    samples: Natural | None = Field(None, description="training images measured; default: all")
+    paths: Annotated[SVDPaths | ShiftPaths, Field(discriminator="family")]
+    jitters: Natural = Field(4, description="colour jitters M of the tangent Hessian")
+    jitter_magnitude: Annotated[Positive, Field(lt=1)] = 0.01
+    step_size: Positive = Field(0.1, description="delta of equation 5")
+    step: Literal["delta", "full"] = "delta"
+    hessian: Literal["equation5", "rms"] = Field("equation5", description="normalisation")
+    seed: Count = 0
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+class Experiment(Block):
+    """One row of the study."""
+
+    data: Data
+    noise: (
+        Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")] | None
+    ) = None
+    network: str = Field(description="registry name, or import path package.module:factory")
+    optimizer: Annotated[SGD | Adam, Field(discriminator="name")]
+    batch_size: Natural
+    widths: Widths
+    seeds: Seeds
+    epochs: Natural
+    segments: Epochs = Field([], description="epochs at which the training is cut into jobs")
+    snapshots: Epochs = Field([], description="epochs whose weights are kept; the last always is")
+    evaluate_every: Natural = Field(10, description="epochs between exact evaluations")
+    measure: Measure
+    threshold_accuracy: Fraction = 0.9995
+
+    @model_validator(mode="after")
+    def _check(self) -> Experiment:
+        for key in ("widths", "seeds", "segments", "snapshots"):
+            try:
+                _increasing(getattr(self, key))
+            except ValueError as error:
+                raise ValueError(f"{key} {error}") from None
+        for key in ("segments", "snapshots"):
+            beyond = [epoch for epoch in getattr(self, key) if epoch > self.epochs]
+            if beyond:
+                raise ValueError(
+                    f"{key} lists epoch {beyond[0]}, but the training ends at epochs: "
+                    f"{self.epochs}"
+                )
+        if 0 in self.segments:
+            raise ValueError("segments lists epoch 0, where the first segment starts by itself")
+        return self
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Epochs at which a segment ends; the last is `epochs`."""
+        return sorted({*self.segments, self.epochs})
+
+    def segment_start(self, end: int) -> int:
+        """Return the epoch after which the segment that ends at `end` starts."""
+        return max((epoch for epoch in self.boundaries if epoch < end), default=0)
+
+    def segment_snapshots(self, end: int) -> list[int]:
+        """Return the snapshot epochs of the segment that ends at `end`.
+
+        Epoch 0 belongs to the first segment. A segment's end always has a snapshot, so that
+        raising `epochs` later changes nothing about the segments there were.
+        """
+        start = self.segment_start(end)
+        wanted = {epoch for epoch in self.snapshots if start < epoch <= end} | {end}
+        if start == 0 and 0 in self.snapshots:
+            wanted.add(0)
+        return sorted(wanted)
+
+
+class Study(Block):
+    """The configuration in force: one scale, resolved."""
+
+    scale: Name
+    results: str
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Natural
+    memory: str
+    autosave_minutes: Positive
+    datasets: dict[Name, Dataset]
+    experiments: dict[Name, Experiment]
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        for name, experiment in self.experiments.items():
+            if experiment.data.dataset not in self.datasets:
+                raise ValueError(
+                    f"experiments.{name}.data.dataset is {experiment.data.dataset!r}, expected one "
+                    f"of the data sets {', '.join(self.datasets)}"
+                )
+        return self
+
+    def restricted_to(self, experiment: str) -> Study:
+        """Return the study of one experiment and its data set alone."""
+        dataset = self.experiments[experiment].data.dataset
+        return self.model_copy(
+            update={
+                "experiments": {experiment: self.experiments[experiment]},
+                "datasets": {dataset: self.datasets[dataset]},
+            }
+        )
+
+    def identity(self) -> str:
+        """Return a hash of the whole study."""
+        return fingerprint(self.model_dump(mode="json"))
+
+    def data_identity(self, dataset: str) -> str:
+        """Return a hash of what determines the decoded data set."""
+        return fingerprint(self.datasets[dataset].model_dump(mode="json"))
+
+    def label_settings(self, experiment: str) -> dict[str, Any]:
+        """Return what determines the label table, beside the data set."""
+        block = self.experiments[experiment]
+        noise = block.noise.model_dump(mode="json") if block.noise else None
+        return {
+            "train_samples": block.data.train_samples,
+            "validation": block.data.validation,
+            "split_seed": block.data.split_seed,
+            "noise_seed": noise.pop("seed") if noise else 0,
+            "noise": noise,
+        }
+
+    def training_identity(self, experiment: str) -> str:
+        """Return a hash of what determines the weights after a given epoch, width and seed."""
+        block = self.experiments[experiment]
+        return fingerprint(
+            {
+                "dataset": self.data_identity(block.data.dataset),
+                "labels": self.label_settings(experiment),
+                **block.model_dump(
+                    mode="json",
+                    include={"data", "network", "optimizer", "batch_size", "evaluate_every"},
+                ),
+            }
+        )
+
+    def measure_identity(self, experiment: str) -> str:
+        """Return a hash of what determines the sharpness of given weights."""
+        return fingerprint(self.experiments[experiment].measure.model_dump(mode="json"))

@@ -1,0 +1,199 @@
+"""An experiment's two tables, and the selections of them that figures plot."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from smoothdescent.errors import UserError
+from smoothdescent.files import read_metadata, read_table, sha256_file
+from smoothdescent.tables.threshold import (
+    final_train_accuracy,
+    interpolation_threshold,
+    last_evaluations,
+)
+
+HISTORY_COLUMNS = ["experiment", "width", "seed", "epoch", "train_accuracy_all"]
+HISTORY_COLUMNS += ["test_error", "test_error_corrupted", "test_error_unperturbed"]
+SHARPNESS_COLUMNS = ["experiment", "width", "seed", "epoch", "subset", "volume"]
+SHARPNESS_COLUMNS += ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm"]
+OPTIONAL_COLUMNS = ("test_error_corrupted", "test_error_unperturbed")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The tables of one experiment, with the resolved configuration stored in them."""
+
+    name: str
+    history: pd.DataFrame
+    sharpness: pd.DataFrame
+    config: dict[str, Any] = field(default_factory=dict)
+    normalisation: str = "equation5"
+    sources: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def threshold(self) -> int | None:
+        """The interpolation threshold, a base width, or None."""
+        return interpolation_threshold(
+            self.history, self.config.get("threshold_accuracy", 0.9995)
+        )
+
+    @property
+    def threshold_note(self) -> str:
+        """Say why no threshold is marked; empty if there is one."""
+        if self.threshold is not None:
+            return ""
+        final = final_train_accuracy(self.history)
+        if final.empty:
+            return "no width interpolates (no training accuracy yet)"
+        # Cut, not rounded: an accuracy below 100 % never reads as 100 %.
+        highest = int(1000 * final.max()) / 10
+        return (
+            f"no width interpolates (highest training accuracy {highest:g}\u00a0% "
+            f"at w\u00a0=\u00a0{final.idxmax()})"
+        )
+
+    @property
+    def title(self) -> str:
+        """Network, data set and label noise in words, or the experiment's name."""
+        if not {"network", "data"} <= self.config.keys():
+            return self.name
+        network = self.config["network"]
+        network = {"convnet": "ConvNet", "resnet18": "ResNet18"}.get(network, network)
+        dataset = self.config["data"]["dataset"]
+        dataset = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}.get(dataset, dataset)
+        noise = self.config.get("noise")
+        if noise is None:
+            return f"{network}, {dataset}"
+        noise_text = f"{100 * noise['rate']:g} % label noise"
+        if noise["kind"] == "asymmetric":
+            noise_text += f" in {noise['classes']} classes"
+        # No-break spaces: where the title is wrapped, it breaks after a comma.
+        return f"{network}, {dataset}, " + noise_text.replace(" ", "\u00a0")
+
+    @property
+    def volumes(self) -> list[int]:
+        """The volumes that were measured, in order."""
+        return sorted(int(volume) for volume in self.sharpness["volume"].unique())
+
+    @property
+    def volume_strengths(self) -> tuple[str, list[str]]:
+        """What a strength counts, and the strength at which each volume ends ('' if unknown)."""
+        paths = self.config.get("measure", {}).get("paths", {})
+        quantity = {"svd": "singular values erased", "shift": "pixels shifted"}
+        strengths = [0, *paths.get("strengths", [])]
+        known = paths.get("family") in quantity
+        return quantity.get(paths.get("family"), ""), [
+            f"{strengths[k]:g}" if known and k < len(strengths) else "" for k in self.volumes
+        ]
+
+
+def read_experiment(folder: str | Path) -> Experiment:
+    """Read `history.parquet` and `sharpness.parquet` of one experiment's results folder.
+
+    Raises:
+        UserError: a table is missing, unreadable, lacks a column, is empty, or the two belong to
+            different experiments.
+    """
+    folder = Path(folder)
+    paths = {"history": folder / "history.parquet", "sharpness": folder / "sharpness.parquet"}
+    history = _read(paths["history"], HISTORY_COLUMNS)
+    sharpness = _read(paths["sharpness"], SHARPNESS_COLUMNS)
+    metadata = {table: read_metadata(path) for table, path in paths.items()}
+    names = sorted({*history["experiment"].unique(), *sharpness["experiment"].unique()})
+    if len(names) != 1:
+        raise UserError(
+            f"{folder}: history.parquet and sharpness.parquet hold the experiments "
+            f"{', '.join(names) or 'none at all'}, expected one and the same"
+        )
+    return Experiment(
+        name=names[0],
+        history=history,
+        sharpness=sharpness,
+        config=json.loads(metadata["history"].get("experiment_config", "{}")),
+        normalisation=metadata["sharpness"].get("hessian_normalisation", "equation5"),
+        sources={
+            table: {
+                "sha256": sha256_file(path),
+                "config_hash": metadata[table].get("config_hash", ""),
+            }
+            for table, path in paths.items()
+        },
+    )
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    table = read_table(path)
+    required = [name for name in columns if name not in OPTIONAL_COLUMNS]
+    missing = [name for name in required if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"{path} has no column {missing[0]!r}; its columns are {', '.join(table.column_names)}"
+        )
+    if table.num_rows == 0:
+        raise UserError(f"{path} has no rows; expected the results of at least one run")
+    return table.select([name for name in columns if name in table.column_names]).to_pandas()
+
+
+def over_seeds(frame: pd.DataFrame, keys: list[str], column: str, scale: float) -> pd.DataFrame:
+    """Average a column over seeds.
+
+    Args:
+        frame: one row per (keys, seed).
+        keys: the columns that stay.
+        column: the column to average; missing values are left out.
+        scale: factor on the values, 100 for per cent.
+
+    Returns:
+        The keys, `mean`, `std` (sample standard deviation; missing for a single seed) and `seeds`
+        (how many have a value), one row per combination of keys that occurs, sorted.
+    """
+    statistics = frame.groupby(keys)[column].agg(["mean", "std", "count"]).reset_index()
+    statistics[["mean", "std"]] *= scale
+    return statistics.rename(columns={"count": "seeds"})
+
+
+def final_errors(experiment: Experiment, column: str) -> pd.DataFrame:
+    """Return an error of the history at the end of training against width, in per cent.
+
+    Args:
+        experiment: the tables.
+        column: a column of the history, or `train_error`, one minus the training accuracy.
+
+    Returns:
+        The columns of `over_seeds` with the key `width`; no rows if the column is missing.
+    """
+    final = last_evaluations(experiment.history)
+    final = final.assign(train_error=1.0 - final["train_accuracy_all"])
+    if column not in final.columns:
+        final = final.iloc[:0].assign(**{column: pd.Series(dtype=float)})
+    return over_seeds(final, ["width"], column, 100.0)
+
+
+def final_volumes(
+    experiment: Experiment, column: str, subset: str, scale: float
+) -> pd.DataFrame:
+    """Return a measure over every volume at the end of training against volume and width."""
+    table = experiment.sharpness
+    last = table.groupby(["width", "seed"])["epoch"].transform("max")
+    final = table[(table["epoch"] == last) & (table["subset"] == subset)]
+    return over_seeds(final, ["volume", "width"], column, scale)
+
+
+def training_course(experiment: Experiment, column: str, scale: float) -> pd.DataFrame:
+    """Return a measure at the training points, or the test error, against epoch and width.
+
+    The test error comes from every evaluation of the history, the measures from the snapshots.
+    Epoch 0 is left out: it has no place on a logarithmic axis.
+    """
+    if column == "test_error":
+        table = experiment.history.dropna(subset=["test_error"])
+    else:
+        table = experiment.sharpness
+        table = table[(table["subset"] == "all") & (table["volume"] == 0)]
+    return over_seeds(table[table["epoch"] > 0], ["epoch", "width"], column, scale)

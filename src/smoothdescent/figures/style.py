@@ -1,0 +1,181 @@
+"""The look of all figures, in one place: sizes, fonts, colours, axes, and how they are saved."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from smoothdescent.files import atomic_path, write_table
+
+SINGLE_COLUMN = 3.4  # inches
+DOUBLE_COLUMN = 7.0  # inches
+
+# The palette of Okabe and Ito, told apart with every common kind of colour blindness.
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+GREY = "#777777"
+HEATMAP = "viridis"
+
+_SETTINGS = {
+    # DejaVu Sans comes with matplotlib, so a figure looks the same on every machine.
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "figure.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.5,
+    "legend.columnspacing": 1.2,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlepad": 12,
+    "axes.labelpad": 2,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 2.2,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function draw with the settings of this module, whatever the caller's are."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_SETTINGS)
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, sizes in inches, whose panels are spaced and aligned by itself."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.06)
+    return figure
+
+
+@styled
+def save(figure: Figure, table: pd.DataFrame, stem: str | Path, metadata: dict[str, Any]) -> None:
+    """Write a figure as PDF and PNG, and beside them the numbers that it shows as Parquet.
+
+    The files carry no date: the same tables give the same bytes.
+
+    Args:
+        figure: the figure.
+        table: the plotted numbers in long form.
+        stem: path of the files without their suffix.
+        metadata: stored in the Parquet file.
+    """
+    stem = Path(stem)
+    for suffix, pairs in ((".pdf", {"CreationDate": None}), (".png", {})):
+        with atomic_path(stem.with_name(stem.name + suffix)) as path:
+            figure.savefig(path, metadata=pairs)
+    write_table(stem.with_name(stem.name + ".parquet"), table, metadata)
+
+
+def volume_colours(count: int) -> list[Any]:
+    """Return the colours of volumes 0..count-1: the point itself in blue, then light to dark."""
+    if count < 2:
+        return [BLUE] * count
+    shades = matplotlib.colormaps["YlOrBr"](np.linspace(0.38, 1.0, count - 1))
+    return [BLUE, *shades]
+
+
+def heatmap_colours() -> Colormap:
+    """Return the colour map of heatmaps; cells without a value are grey."""
+    return matplotlib.colormaps[HEATMAP].with_extremes(bad="0.88")
+
+
+def width_axis(ax: Axes, widths: np.ndarray, margin: float = 1.1) -> None:
+    """Make the x axis one of base widths: logarithmic, labelled at powers of two.
+
+    Args:
+        ax: the panel.
+        widths: the widths shown.
+        margin: factor by which the axis goes beyond the first and last width.
+    """
+    ax.set_xscale("log", base=2)
+    low, high = float(np.min(widths)), float(np.max(widths))
+    ax.set_xlim(low / margin, high * margin)
+    ticks = 2.0 ** np.arange(0, np.floor(np.log2(high)) + 1)
+    ticks = ticks[ticks >= low] if np.any(ticks >= low) else np.array([low])
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def epoch_axis(ax: Axes, low: float, high: float) -> None:
+    """Make the y axis one of epochs: logarithmic from `low` to `high`, with plain numbers."""
+    ax.set_yscale("log")
+    ax.set_ylim(low, high)
+    subs = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def mark_threshold(ax: Axes, width: int | None, on_image: bool = False) -> None:
+    """Mark the interpolation threshold, if there is one, by a dotted line with its width above."""
+    if width is None:
+        return
+    line = ax.axvline(width, color="white" if on_image else "0.25", linestyle=":", linewidth=1.0)
+    if on_image:
+        # A dark rim keeps the line visible on light cells.
+        line.set_path_effects([patheffects.Stroke(linewidth=2.0, foreground="0.1", alpha=0.6),
+                               patheffects.Normal()])
+    ax.annotate(
+        f"w = {width}",
+        xy=(width, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 1),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=7,
+        color="0.25",
+    )
+
+
+def threshold_handle() -> Line2D:
+    """Return the legend entry of the threshold's line."""
+    return Line2D([], [], color="0.25", linestyle=":", label="interpolation threshold")
+
+
+def panel_letter(ax: Axes, letter: str) -> None:
+    """Write a bold letter at the top left of a panel, in line with its title."""
+    ax.annotate(
+        letter,
+        xy=(0.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(-24, matplotlib.rcParams["axes.titlepad"]),
+        textcoords="offset points",
+        ha="left",
+        va="baseline",
+        fontsize=9,
+        fontweight="bold",
+    )

@@ -1,0 +1,42 @@
+"""The ConvNet family: the five-layer CNN of Nakkiran et al. without batch norm."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+SMALLEST_IMAGE = 8  # three 2x2 poolings leave one pixel
+
+
+class ConvNet(nn.Module):
+    """Four 3x3 convolutions with w, 2w, 4w and 8w channels, max-pooling and one linear layer.
+
+    Each convolution (stride 1, padding 1, bias) is followed by ReLU; 2x2 max-pooling follows stages
+    2, 3 and 4; a last max-pooling takes the maximum over what is left. PyTorch's default
+    initialisation.
+
+    Args:
+        width: base width w >= 1.
+        num_classes: number of outputs.
+        image_size: height and width of the inputs, a multiple of 8.
+        in_channels: colour channels of the inputs.
+    """
+
+    def __init__(self, width: int, num_classes: int, image_size: int, in_channels: int = 3):
+        super().__init__()
+        channels = [in_channels, width, 2 * width, 4 * width, 8 * width]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, kernel_size=3, padding=1)
+            for before, after in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.last_pool = nn.MaxPool2d(image_size // SMALLEST_IMAGE)
+        self.linear = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [N, C, H, W] to logits [N, num_classes]."""
+        for stage, convolution in enumerate(self.convolutions, start=1):
+            x = torch.relu(convolution(x))
+            if stage > 1:
+                x = self.pool(x)
+        return self.linear(self.last_pool(x).flatten(1))

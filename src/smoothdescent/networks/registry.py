@@ -1,0 +1,79 @@
+"""Networks by name: the families of the study, or any importable factory."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+
+from torch import nn
+
+from smoothdescent.errors import UserError
+from smoothdescent.networks.convnet import ConvNet
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"convnet": ConvNet}
+
+
+def build(network: str, *, width: int | None, num_classes: int, image_size: int) -> nn.Module:
+    """Build a network by its registry name or import path.
+
+    Args:
+        network: a name in `NETWORKS`, or the import path `package.module:factory` of a callable
+            that takes any of the keywords `width`, `num_classes` and `image_size` and returns a
+            module mapping images [N, 3, H, W] to logits [N, num_classes].
+        width: base width of the family; None for a network without one.
+        num_classes: number of outputs.
+        image_size: height and width of the inputs in pixels.
+
+    Raises:
+        UserError: there is no such network, or it cannot be built with these settings.
+    """
+    factory = find_factory(network)
+    if width is not None and width < 1:
+        raise UserError(f"network {network}: width is {width}, expected a whole number >= 1")
+    if factory is ConvNet and (image_size < 8 or image_size % 8):
+        raise UserError(
+            f"network {network}: image_size is {image_size}, expected a multiple of 8, because "
+            "three 2x2 poolings halve it"
+        )
+    settings = {"width": width, "num_classes": num_classes, "image_size": image_size}
+    accepted = inspect.signature(factory).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted):
+        names = {parameter.name for parameter in accepted}
+        settings = {name: value for name, value in settings.items() if name in names}
+    if settings.get("width", 0) is None:
+        raise UserError(f"network {network} needs a width")
+    try:
+        module = factory(**settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"network {network} cannot be built with {settings}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(
+            f"network {network} returned a {type(module).__name__}, expected a torch.nn.Module"
+        )
+    return module
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def find_factory(network: str) -> Callable[..., nn.Module]:
+    """Return the callable that a registry name or an import path stands for.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if network in NETWORKS:
+        return NETWORKS[network]
+    module_name, colon, attribute = network.partition(":")
+    if not colon:
+        raise UserError(
+            f"there is no network {network!r}; expected one of {', '.join(NETWORKS)}, or an import "
+            "path such as 'my_package.my_module:MyNetwork'"
+        )
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"network {network!r} cannot be imported: {error}") from error

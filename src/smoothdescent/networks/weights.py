@@ -1,0 +1,76 @@
+"""A network's weights on disk: safetensors only, with metadata that says where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from smoothdescent.errors import UserError
+from smoothdescent.files import atomic_path
+
+
+def save_tensors(
+    path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> None:
+    """Write tensors to a safetensors file atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata)
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read every tensor and the metadata of a safetensors file.
+
+    Raises:
+        UserError: the file is missing, truncated or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            # A copy of each tensor: the mapped pages would otherwise keep a replaced file alive.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            return tensors, dict(file.metadata() or {})
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a safetensors file") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is truncated or not a safetensors file: {error}") from error
+
+
+def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:
+    """Write a module's parameters and buffers to a safetensors file atomically."""
+    save_tensors(path, dict(module.state_dict()), metadata)
+
+
+def load_weights(path: str | Path, module: nn.Module) -> dict[str, str]:
+    """Load a safetensors file into a module and return the file's metadata.
+
+    Raises:
+        UserError: the file does not hold exactly the module's tensors (it was made by another
+            architecture or width), or holds NaN or infinite values.
+    """
+    tensors, metadata = load_tensors(path)
+    expected = module.state_dict()
+    if tensors.keys() != expected.keys():
+        surplus = sorted(tensors.keys() - expected.keys())
+        lacking = sorted(expected.keys() - tensors.keys())
+        raise UserError(
+            f"{path} holds the weights of another architecture than {type(module).__name__}: "
+            + "; ".join(
+                f"{what} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+                for what, names in (("it lacks", lacking), ("it also holds", surplus))
+                if names
+            )
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise UserError(
+                f"{path}: tensor {name} has shape {list(tensor.shape)}, but the network expects "
+                f"{list(expected[name].shape)}; is it a snapshot of another width or class count?"
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: tensor {name} holds NaN or infinite values")
+    module.load_state_dict(tensors)
+    return metadata

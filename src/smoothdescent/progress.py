@@ -1,0 +1,61 @@
+"""Progress of a long loop: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Shows how much of a loop is done, its throughput and the remaining time.
+
+    Args:
+        total: units of work in the whole loop.
+        unit: what is counted, for example "images".
+        description: what the loop does.
+    """
+
+    def __init__(self, total: int, unit: str, description: str):
+        self.total, self.unit, self.description = total, unit, description
+        self.done = 0
+        self._start = self._last_line = time.monotonic()
+        self._bar = (
+            tqdm(total=total, unit=f" {unit}", desc=description, unit_scale=True)
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def advance(self, count: int) -> None:
+        """Count `count` more units as done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            log(f"{self.description}: {100 * self.done / self.total:.0f} % done, {self.rate()}")
+
+    def rate(self) -> str:
+        """Return the throughput so far and the expected remaining time, in words."""
+        speed = self.done / max(time.monotonic() - self._start, 1e-9)
+        remaining = (self.total - self.done) / speed if speed else float("inf")
+        return f"{speed:,.0f} {self.unit}/s, {remaining:.0f} s remaining"
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def log(message: str) -> None:
+    """Write one line with the time of day to standard error, above a bar if there is one."""
+    line = f"{time.strftime('%H:%M:%S')} {message}"
+    if sys.stderr.isatty():
+        tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,193 @@
+"""Loss, correctness and the loss's gradient in the input, from one evaluation of a network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from smoothdescent.errors import UserError
+from smoothdescent.sharpness.precision import full_precision
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was evaluated at N points of the input space.
+
+    Attributes:
+        points: [N, C, H, W], normalised images.
+        labels: int64 [N].
+        logits: [N, classes].
+        loss: float64 [N], cross-entropy in nats.
+        gradient: [N, C, H, W], the loss's gradient in the point (equation 1).
+        tangent_gradients: [N, M, C, H, W], the gradient at each tangent point; None where no
+            measure asks for it.
+    """
+
+    points: torch.Tensor
+    labels: torch.Tensor
+    logits: torch.Tensor
+    loss: torch.Tensor
+    gradient: torch.Tensor
+    tangent_gradients: torch.Tensor | None = None
+
+    @property
+    def correct(self) -> torch.Tensor:
+        """Bool [N]: the label has the largest logit (the first of equal ones)."""
+        return self.logits.argmax(dim=1) == self.labels
+
+
+def input_gradients(
+    network: nn.Module,
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    batch_size: int = 100,
+) -> Evaluation:
+    """Evaluate a network, its loss and the loss's gradient at given points.
+
+    A copy of the network is evaluated, in evaluation mode, on the device and in the precision of
+    `points`; the network itself is left as it is.
+
+    Args:
+        network: maps normalised images [B, C, H, W] to logits [B, classes].
+        points: float32 or float64 [N, C, H, W], normalised images.
+        labels: int64 [N].
+        batch_size: points per evaluation; it does not change the values beyond rounding.
+
+    Raises:
+        UserError: NaN or infinite weights, or a label that the network has no logit for.
+    """
+    with full_precision(points.device):
+        frozen = freeze(network, points.device, points.dtype, points[:1])
+        labels = labels.to(points.device)
+        check_labels(labels, frozen.classes)
+        return frozen.evaluate(points, labels, batch_size)
+
+
+@dataclass(frozen=True)
+class FrozenNetwork:
+    """A private copy of a network in evaluation mode, its parameters frozen.
+
+    Attributes:
+        module: the copy.
+        channels_last: memory layout of the copy and of its inputs.
+        classes: number of logits.
+        saved_bytes: what one point stores for the backward pass, parameters excluded.
+    """
+
+    module: nn.Module
+    channels_last: bool
+    classes: int
+    saved_bytes: int
+
+    def evaluate(self, points: torch.Tensor, labels: torch.Tensor, batch_size: int) -> Evaluation:
+        """Evaluate points [N, C, H, W] in batches; see `Evaluation` for the result."""
+        parts = [
+            self._evaluate(batch, batch_labels)
+            for batch, batch_labels in zip(
+                points.split(batch_size), labels.split(batch_size), strict=True
+            )
+        ]
+        logits, loss, gradient = (
+            parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+        )
+        return Evaluation(points, labels, logits, loss, gradient)
+
+    def _evaluate(self, points: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        points = points.detach().contiguous(memory_format=layout).requires_grad_()
+        logits = self.module(points)
+        # The last step in float64 costs nothing, and keeps the tiny losses and gradients of a
+        # network that interpolates: float32 rounds 1 - p to a multiple of 6e-8.
+        wide = torch.float64 if points.device.type != "mps" else torch.float32
+        loss = F.cross_entropy(logits.to(wide), labels, reduction="none")
+        # Samples do not interact in evaluation mode: the sum's gradient holds each one's own.
+        (gradient,) = torch.autograd.grad(loss.sum(), points)
+        return logits.detach(), loss.detach(), gradient
+
+
+def freeze(
+    network: nn.Module, device: torch.device, dtype: torch.dtype, example: torch.Tensor
+) -> FrozenNetwork:
+    """Copy a network, check it on one point, and find the memory layout that it accepts.
+
+    Args:
+        network: any module.
+        device, dtype: where and in which precision the copy computes.
+        example: [1, C, H, W] on that device, a normalised image.
+
+    Raises:
+        UserError: NaN or infinite weights, or the network cannot map the image to logits.
+    """
+    _check_weights(network)
+    module = copy.deepcopy(network).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    channels_last = True
+    try:
+        logits, saved = _probe(module.to(memory_format=torch.channels_last), example, True)
+    except RuntimeError:
+        # For example x.view(len(x), -1) after a convolution needs the usual layout.
+        channels_last = False
+        module = module.to(memory_format=torch.contiguous_format)
+        try:
+            logits, saved = _probe(module, example, False)
+        except RuntimeError as error:
+            raise UserError(
+                f"network {type(network).__name__} cannot evaluate images of shape "
+                f"{list(example.shape)}: {error}"
+            ) from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UserError(
+            f"network {type(network).__name__} returned {found} for one image; expected logits of "
+            "shape [1, classes]"
+        )
+    return FrozenNetwork(module, channels_last, logits.shape[1], saved)
+
+
+def check_labels(labels: torch.Tensor, classes: int) -> None:
+    """Raise a UserError if a label has no logit."""
+    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+        raise UserError(
+            f"labels range from {int(labels.min())} to {int(labels.max())}, but the network has "
+            f"{classes} outputs; expected labels from 0 to {classes - 1}"
+        )
+
+
+def _check_weights(network: nn.Module) -> None:
+    for name, tensor in _named_tensors(network):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"network {type(network).__name__}: tensor {name} holds NaN or infinite values"
+            )
+
+
+def _named_tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from network.named_parameters()
+    yield from network.named_buffers()
+
+
+def _probe(
+    module: nn.Module, example: torch.Tensor, channels_last: bool
+) -> tuple[torch.Tensor, int]:
+    """Return the logits of one point and the bytes that it stores for the backward pass."""
+    weights = {tensor.untyped_storage().data_ptr() for _, tensor in _named_tensors(module)}
+    stored: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            stored[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    points = example.detach().clone(memory_format=layout).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = module(points)
+    if isinstance(logits, torch.Tensor) and logits.requires_grad:
+        torch.autograd.grad(logits.sum(), points)
+    return logits, sum(stored.values())

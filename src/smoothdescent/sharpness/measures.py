@@ -1,0 +1,107 @@
+"""The measures, each a function of what was evaluated at a batch of points.
+
+A new measure is one function with the decorator `register_measure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from smoothdescent.errors import UserError
+from smoothdescent.sharpness.gradients import Evaluation
+
+MeasureFunction = Callable[[Evaluation], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A registered measure.
+
+    Attributes:
+        name: the column of the table.
+        function: maps an `Evaluation` of N points to N values.
+        tangent: whether the function reads `Evaluation.tangent_gradients`.
+        squared: whether the values are squares of the quantity that is integrated over volumes; the
+            square of the integral is stored.
+    """
+
+    name: str
+    function: MeasureFunction
+    tangent: bool
+    squared: bool
+
+
+MEASURES: dict[str, Measure] = {}
+
+
+def register_measure(
+    name: str, *, tangent: bool = False, squared: bool = False
+) -> Callable[[MeasureFunction], MeasureFunction]:
+    """Register the decorated function as a measure.
+
+    Args:
+        name: the column of the table.
+        tangent: whether the function reads `Evaluation.tangent_gradients`; without any such
+            measure, the tangent points are not evaluated.
+        squared: whether the values are squares of the quantity to integrate (see `Measure`).
+    """
+
+    def register(function: MeasureFunction) -> MeasureFunction:
+        MEASURES[name] = Measure(name, function, tangent, squared)
+        return function
+
+    return register
+
+
+def find_measures(names: tuple[str, ...]) -> list[Measure]:
+    """Return the named measures.
+
+    Raises:
+        UserError: an unknown or repeated name, or none.
+    """
+    for name in names:
+        if name not in MEASURES:
+            raise UserError(
+                f"measures names {name!r}; expected some of {', '.join(MEASURES)}, or a name "
+                "registered with register_measure"
+            )
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"measures is {names}; expected at least one name, each once")
+    return [MEASURES[name] for name in names]
+
+
+@register_measure("accuracy")
+def accuracy(evaluation: Evaluation) -> torch.Tensor:
+    """Return 1 where the label has the largest logit, else 0."""
+    return evaluation.correct.to(torch.float64)
+
+
+@register_measure("crossentropy")
+def crossentropy(evaluation: Evaluation) -> torch.Tensor:
+    """Return the cross-entropy in nats."""
+    return evaluation.loss
+
+
+@register_measure("jacobian_norm")
+def jacobian_norm(evaluation: Evaluation) -> torch.Tensor:
+    """Return the Frobenius norm of the loss's gradient in the normalised image (equation 1)."""
+    return _norm(evaluation.gradient)
+
+
+@register_measure("hessian_sumsq", tangent=True, squared=True)
+def hessian_sumsq(evaluation: Evaluation) -> torch.Tensor:
+    """Return sum_m ||J(x) - J(x + delta u_m)||^2, equation 5 without its constants."""
+    difference = evaluation.tangent_gradients - evaluation.gradient[:, None]
+    return _norm(difference) ** 2
+
+
+def _norm(x: torch.Tensor) -> torch.Tensor:
+    """Return the Euclidean norm of each entry, in float64: squares of tiny numbers must not vanish.
+
+    Args:
+        x: [N, ...].
+    """
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim))).to(torch.float64)

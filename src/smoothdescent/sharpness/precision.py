@@ -1,0 +1,49 @@
+"""Full precision around the engine, whatever the training's settings were."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Compute matrix products and convolutions in full float32 inside the block.
+
+    TF32 and the reduced precisions of float32 kernels are off, autocast is off, and gradients are
+    recorded even under `torch.no_grad`. On leaving, every setting is what it was.
+
+    Args:
+        device: where the computation runs; autocast is switched off for its type.
+    """
+    switches = _switches()
+    before = [getattr(owner, name) for owner, name, _ in switches]
+    benchmark = torch.backends.cudnn.benchmark
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(torch.device(device).type, enabled=False))
+        try:
+            for owner, name, value in switches:
+                setattr(owner, name, value)
+            # The batches have few shapes: choosing the fastest convolution for each pays.
+            torch.backends.cudnn.benchmark = True
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = benchmark
+            for (owner, name, _), value in zip(switches, before, strict=True):
+                setattr(owner, name, value)
+
+
+def _switches() -> list[tuple[Any, str, Any]]:
+    """Return (owner, attribute, full-precision value) of every setting of this torch version."""
+    backends = torch.backends
+    if hasattr(backends.cuda.matmul, "fp32_precision"):
+        # torch >= 2.9: reading the older switches after these were used is an error there.
+        owners = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+        owners += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+        return [(owner, "fp32_precision", "ieee") for owner in owners]
+    return [(backends.cuda.matmul, "allow_tf32", False), (backends.cudnn, "allow_tf32", False)]

@@ -1,0 +1,110 @@
+"""Gather the tables of an experiment's runs into two: the histories and the mean sharpness.
+
+The mean sharpness is taken over all measured training samples, over the clean and over the noisy
+ones (equation 7), for each run, checkpoint and volume.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from smoothdescent.config.load import read_experiment
+from smoothdescent.config.schema import Experiment
+from smoothdescent.errors import UserError
+from smoothdescent.files import read_table, write_table
+from smoothdescent.provenance import provenance
+from smoothdescent.sharpness.normalisation import hessian_norm
+
+MEASURES = ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm", "path_length"]
+KEYS = ["experiment", "width", "seed", "epoch"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--config", required=True, help="the experiment's resolved configuration")
+    parser.add_argument("--folder", required=True, type=Path, help="the experiment's folder")
+    parser.add_argument("--output-history", required=True, type=Path)
+    parser.add_argument("--output-sharpness", required=True, type=Path)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write both tables.
+
+    Raises:
+        UserError: a run's table is missing or damaged.
+    """
+    study, _, experiment = read_experiment(args.config)
+    metadata = {
+        "experiment_config": experiment.model_dump(mode="json"),
+        "config_hash": study.identity(),
+        "hessian_normalisation": experiment.measure.hessian,
+        **provenance(),
+    }
+    runs = [(width, seed) for width in experiment.widths for seed in experiment.seeds]
+    histories = [
+        read_table(
+            args.folder / "runs" / f"w{width}_s{seed}" / f"history_e{experiment.epochs}.parquet"
+        ).to_pandas()
+        for width, seed in runs
+    ]
+    history = pd.concat(histories, ignore_index=True)
+    write_table(args.output_history, history, metadata)
+    parameters = history.groupby("width")["parameters"].first()
+    means = pd.concat(
+        [
+            checkpoint_means(table, experiment)
+            for width, seed in runs
+            for table in checkpoint_tables(args.folder / "sharpness" / f"w{width}_s{seed}", experiment)
+        ],
+        ignore_index=True,
+    )
+    means.insert(4, "parameters", means["width"].map(parameters))
+    write_table(args.output_sharpness, means, metadata)
+
+
+def checkpoint_tables(folder: Path, experiment: Experiment) -> list[Path]:
+    """Return the tables of one run's checkpoints.
+
+    Raises:
+        UserError: one is missing.
+    """
+    paths = [
+        folder / f"to_e{end}" / f"e{epoch}.parquet"
+        for end in experiment.boundaries
+        for epoch in experiment.segment_snapshots(end)
+    ]
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} does not exist; expected the table of a measured checkpoint")
+    return paths
+
+
+def checkpoint_means(path: Path, experiment: Experiment) -> pd.DataFrame:
+    """Average one checkpoint's table over all, the clean and the noisy samples (equation 7).
+
+    Returns:
+        One row for each subset that has samples and each volume.
+    """
+    table = read_table(path).to_pandas()
+    table["hessian_norm"] = hessian_norm(
+        table["hessian_sumsq"],
+        jitters=experiment.measure.jitters,
+        step_size=experiment.measure.step_size,
+        normalisation=experiment.measure.hessian,
+    )
+    subsets = {"all": table, "clean": table[~table["is_noisy"]], "noisy": table[table["is_noisy"]]}
+    return pd.concat(
+        [_means(rows, subset) for subset, rows in subsets.items() if len(rows)], ignore_index=True
+    )
+
+
+def _means(rows: pd.DataFrame, subset: str) -> pd.DataFrame:
+    groups = rows.groupby([*KEYS, "volume"], observed=True)
+    means = groups[MEASURES].mean()
+    means.insert(0, "samples", groups.size())
+    means = means.reset_index()
+    means.insert(4, "subset", subset)
+    return means

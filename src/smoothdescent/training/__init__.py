@@ -1,0 +1,1 @@
+"""Training: one run in segments, bit-identical whether or not it was interrupted."""

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import re
+import tarfile
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smoothdescent.data.sources import torchvision as module
+from smoothdescent.data.sources.torchvision import ARCHIVES, torchvision
+from smoothdescent.errors import UserError
+
+TRAIN, TEST = 10, 4
+
+
+def contents(name: str) -> dict[str, bytes]:
+    """Return the files of a data set with 10 training and 4 test records."""
+    archive = ARCHIVES[name]
+    generator = np.random.default_rng(len(name))
+    classes = 10 if name == "cifar10" else 100
+
+    def records(count: int) -> bytes:
+        labels = generator.integers(0, classes, (count, archive.label_bytes), dtype=np.uint8)
+        pixels = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
+        return np.hstack([labels, pixels]).tobytes()
+
+    files = {file: records(TRAIN // len(archive.train_files)) for file in archive.train_files}
+    files |= {file: records(TEST) for file in archive.test_files}
+    files[archive.names_file] = ("\n".join(f"name{c}" for c in range(classes)) + "\n\n").encode()
+    return files
+
+
+def pack(name: str, files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for file, data in files.items():
+            member = tarfile.TarInfo(f"{ARCHIVES[name].folder}/{file}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+@pytest.fixture(params=["cifar10", "cifar100"])
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a data set's name, its counts replaced by those of the test."""
+    small = dataclasses.replace(ARCHIVES[request.param], train=TRAIN, test=TEST)
+    monkeypatch.setitem(module.ARCHIVES, request.param, small)
+    return request.param
+
+
+def set_md5(name: str, packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    md5 = hashlib.md5(packed).hexdigest()
+    monkeypatch.setitem(module.ARCHIVES, name, dataclasses.replace(ARCHIVES[name], md5=md5))
+
+
+def unpack(name: str, files: dict[str, bytes], path: Path) -> Path:
+    folder = path / ARCHIVES[name].folder
+    folder.mkdir()
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    return folder
+
+
+def check(name: str, path: Path, files: dict[str, bytes], **arguments: object) -> None:
+    found = torchvision(name=name, path=path, **arguments)
+    archive = ARCHIVES[name]
+    size = archive.label_bytes + 3072
+    row = 0
+    for file in archive.train_files:
+        for start in range(0, len(files[file]), size):
+            record = files[file][start : start + size]
+            assert found.train_labels[row] == record[archive.label_bytes - 1]
+            # One channel after the other, each row by row.
+            for channel, y, x in ((0, 0, 0), (1, 2, 3), (2, 31, 30)):
+                position = archive.label_bytes + channel * 1024 + y * 32 + x
+                assert found.train_images[row, y, x, channel] == record[position]
+            row += 1
+    assert row == TRAIN == len(found.train_images)
+    assert found.test_images.shape == (TEST, 32, 32, 3)
+    assert found.test_labels[0] == files[archive.test_files[0]][archive.label_bytes - 1]
+    assert found.class_names[:2] == ("name0", "name1")
+    assert found.mean == archive.mean
+
+
+def test_reads_the_unpacked_folder(name: str, tmp_path: Path) -> None:
+    files = contents(name)
+    unpack(name, files, tmp_path)
+    check(name, tmp_path, files)
+
+
+def test_reads_the_archive(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = contents(name)
+    packed = pack(name, files)
+    set_md5(name, packed, monkeypatch)
+    (tmp_path / ARCHIVES[name].file).write_bytes(packed)
+    check(name, tmp_path, files)
+
+
+def test_downloads_and_verifies(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = contents(name)
+    packed = pack(name, files)
+    set_md5(name, packed, monkeypatch)
+    asked = []
+
+    def fetch(url: str, filename: Path, **_: object) -> None:
+        asked.append(url)
+        Path(filename).write_bytes(packed)
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", fetch)
+    folder = tmp_path / "new"
+    for _ in range(2):  # the second time the archive is there
+        check(name, folder, files, download=True)
+    assert asked == [f"https://www.cs.toronto.edu/~kriz/{ARCHIVES[name].file}"]
+    assert [file.name for file in folder.iterdir()] == [ARCHIVES[name].file]
+
+
+def fails(name: str, path: Path, message: str, **arguments: object) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        torchvision(name=name, path=path, **arguments)
+
+
+def test_no_copy_and_no_download(name: str, tmp_path: Path) -> None:
+    archive = ARCHIVES[name]
+    message = (
+        f"{tmp_path} has neither {archive.folder}/ nor {archive.file}: set data key 'download'"
+    )
+    fails(name, tmp_path, message)
+
+
+def test_the_pickled_version_is_not_read(name: str, tmp_path: Path) -> None:
+    folder = ARCHIVES[name].python_folder
+    (tmp_path / folder).mkdir()
+    fails(name, tmp_path, f"({folder} is the Python version, whose pickles are not read)")
+
+
+def test_no_network(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(url: str, *_: object, **__: object) -> None:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", fetch)
+    message = f"without a network, put that file into {tmp_path} by other means, or use the source"
+    fails(name, tmp_path, message, download=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_with_a_wrong_checksum_is_not_kept(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(url: str, filename: Path, **_: object) -> None:
+        Path(filename).write_bytes(b"a login page")
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", fetch)
+    fails(name, tmp_path, "File not found or corrupted", download=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_archive(name: str, tmp_path: Path) -> None:
+    file = tmp_path / ARCHIVES[name].file
+    file.write_bytes(pack(name, contents(name)))
+    fails(name, tmp_path, f"{file} is damaged: its MD5 is ")
+
+
+def test_archive_that_is_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack(name, contents(name))[:-50]
+    set_md5(name, packed, monkeypatch)
+    (tmp_path / ARCHIVES[name].file).write_bytes(packed)
+    fails(name, tmp_path, f"{ARCHIVES[name].file} cannot be unpacked")
+
+
+def test_missing_file(name: str, tmp_path: Path) -> None:
+    files = contents(name)
+    del files[ARCHIVES[name].test_files[0]]
+    folder = unpack(name, files, tmp_path)
+    fails(
+        name, tmp_path, f"{ARCHIVES[name].test_files[0]} is missing; {folder} is not a whole copy"
+    )
+
+
+def test_missing_file_in_the_archive(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = contents(name)
+    del files[ARCHIVES[name].names_file]
+    packed = pack(name, files)
+    set_md5(name, packed, monkeypatch)
+    (tmp_path / ARCHIVES[name].file).write_bytes(packed)
+    fails(name, tmp_path, f"{ARCHIVES[name].names_file} is missing")
+
+
+def test_wrong_size(name: str, tmp_path: Path) -> None:
+    files = contents(name)
+    file = ARCHIVES[name].train_files[-1]
+    files[file] = files[file][:-1]
+    folder = unpack(name, files, tmp_path)
+    size = len(files[file])
+    fails(name, tmp_path, f"{folder / file} has {size} bytes; expected {size + 1}: ")
+
+
+def test_the_published_counts_are_expected(tmp_path: Path) -> None:
+    folder = unpack("cifar10", contents("cifar10"), tmp_path)
+    message = f"{folder / 'data_batch_1.bin'} has 6146 bytes; expected 30730000: 10000 records"
+    fails("cifar10", tmp_path, message)
+
+
+def test_label_out_of_range(name: str, tmp_path: Path) -> None:
+    files = contents(name)
+    archive = ARCHIVES[name]
+    file = archive.train_files[-1]
+    record = bytearray(files[file])
+    record[archive.label_bytes + 3072 + archive.label_bytes - 1] = 100
+    files[file] = bytes(record)
+    folder = unpack(name, files, tmp_path)
+    last = 9 if name == "cifar10" else 99
+    fails(name, tmp_path, f"{folder / file}: record 1 has label 100; expected 0 to {last}")

@@ -1,0 +1,191 @@
+# The configuration in force, where files are, and what a job's result depends on.
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+SOURCE = Path(workflow.basedir) / "src"
+sys.path.insert(0, str(SOURCE))
+
+from smoothdescent.config.load import dump, resolve, write_experiment
+from smoothdescent.errors import UserError
+from smoothdescent.figures import FIGURES
+from smoothdescent.files import canonical_json
+
+# Jobs find the package in this checkout, whatever environment they run in.
+PYTHONPATH = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+shell.prefix(f"export PYTHONPATH={shlex.quote(PYTHONPATH)}; ")
+
+try:
+    STUDY = resolve(config)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+STARTED = time.time()
+RESULTS = Path(STUDY.results) / STUDY.scale
+EXPERIMENT = RESULTS / "{experiment}"
+RUN = EXPERIMENT / "runs" / "w{width}_s{seed}"
+SHARPNESS = EXPERIMENT / "sharpness" / "w{width}_s{seed}"
+LOGS = EXPERIMENT / "logs"
+BENCHMARKS = EXPERIMENT / "benchmarks"
+TABLES = ("history", "sharpness")
+
+
+wildcard_constraints:
+    experiment="|".join(STUDY.experiments),
+    dataset="|".join(STUDY.datasets),
+    figure="|".join(FIGURES),
+    width=r"\d+",
+    seed=r"\d+",
+    end=r"\d+",
+
+
+def block(wildcards):
+    """Return the experiment that a job belongs to."""
+    return STUDY.experiments[wildcards.experiment]
+
+
+def fill(pattern, wildcards):
+    """Return a path pattern with a job's wildcards filled in."""
+    return str(pattern).format(**dict(wildcards.items()))
+
+
+def data_file(wildcards):
+    """Return the decoded data set of a job's experiment."""
+    return f"{RESULTS}/data/{block(wildcards).data.dataset}.safetensors"
+
+
+def dataset_settings(wildcards):
+    """Return the block of a data set as JSON."""
+    return canonical_json(STUDY.datasets[wildcards.dataset].model_dump(mode="json"))
+
+
+def label_settings(wildcards):
+    """Return what determines the labels, beside the data, as JSON."""
+    return canonical_json(STUDY.label_settings(wildcards.experiment))
+
+
+def training_identity(wildcards):
+    """Return a hash of what determines the weights after a given epoch."""
+    return STUDY.training_identity(wildcards.experiment)
+
+
+def measure_identity(wildcards):
+    """Return a hash of what determines the sharpness of given weights."""
+    return STUDY.measure_identity(wildcards.experiment)
+
+
+def table_identity(wildcards):
+    """Return what the aggregated tables depend on beside the tables of the runs."""
+    experiment = block(wildcards)
+    return f"{experiment.measure.hessian} {experiment.threshold_accuracy}"
+
+
+def resolved_config(wildcards):
+    """Return a hash of an experiment's whole resolved configuration."""
+    return STUDY.restricted_to(wildcards.experiment).identity()
+
+
+def state_before(wildcards):
+    """Return the training state that a segment starts from; none for the first."""
+    start = block(wildcards).segment_start(int(wildcards.end))
+    return [fill(RUN / f"state_e{start}.safetensors", wildcards)] if start else []
+
+
+def autosave_folder(wildcards):
+    """Return where a run's work in progress is kept, undeclared: Snakemake removes outputs."""
+    return fill(RUN / "autosave", wildcards)
+
+
+def done_folder(wildcards):
+    """Return where a run's measured checkpoints are kept, undeclared: none is measured twice."""
+    return fill(SHARPNESS / "done", wildcards)
+
+
+def experiment_folder(wildcards):
+    """Return the folder of an experiment's results."""
+    return f"{RESULTS}/{wildcards.experiment}"
+
+
+def figure_stem(wildcards):
+    """Return a figure's file without its suffix."""
+    return f"{RESULTS}/figures/{wildcards.figure}"
+
+
+def state_option(wildcards, input):
+    """Return the option that hands the state before to the training."""
+    return f"--state {input.state}" if input.state else ""
+
+
+def snapshot_epochs(wildcards):
+    """Return the epochs whose weights a segment keeps."""
+    return " ".join(map(str, block(wildcards).segment_snapshots(int(wildcards.end))))
+
+
+def volumes_option(wildcards):
+    """Return the option to measure all volumes at the last epoch of a run."""
+    last = block(wildcards).epochs
+    return f"--volumes-at {last}" if int(wildcards.end) == last else ""
+
+
+def runs(wildcards, pattern, ends):
+    """Return a file of every run of an experiment, for each of the segments' ends."""
+    experiment = block(wildcards)
+    return expand(
+        pattern,
+        experiment=wildcards.experiment,
+        width=experiment.widths,
+        seed=experiment.seeds,
+        end=ends,
+    )
+
+
+def last_histories(wildcards):
+    """Return the histories after the last segment, which hold all epochs."""
+    return runs(wildcards, RUN / "history_e{end}.parquet", [block(wildcards).epochs])
+
+
+def measured(wildcards):
+    """Return the folders of measured checkpoints, one for each run and segment."""
+    return runs(wildcards, SHARPNESS / "to_e{end}", block(wildcards).boundaries)
+
+
+def figures_at_hand():
+    """Return the figures whose subject is part of the study."""
+    return [name for name, needs in FIGURES.items() if needs[0] in STUDY.experiments]
+
+
+def figure_file(name, suffix):
+    """Return the file of a figure."""
+    return f"{RESULTS}/figures/{name}.{suffix}"
+
+
+def figure_experiments(name):
+    """Return the experiments of the study that a figure shows."""
+    return [experiment for experiment in FIGURES[name] if experiment in STUDY.experiments]
+
+
+def figure_tables(wildcards):
+    """Return the tables that a figure reads."""
+    return expand(
+        EXPERIMENT / "{table}.parquet",
+        experiment=figure_experiments(wildcards.figure),
+        table=TABLES,
+    )
+
+
+def figure_folders(wildcards):
+    """Return the folders of the experiments that a figure shows."""
+    return [f"{RESULTS}/{experiment}" for experiment in figure_experiments(wildcards.figure)]
+
+
+def name_new_figures():
+    """Say which figures this invocation has drawn."""
+    files = [figure_file(name, suffix) for name in FIGURES for suffix in ("pdf", "png")]
+    new = [f for f in files if os.path.exists(f) and os.path.getmtime(f) >= STARTED]
+    if new:
+        print("Figures drawn:", *new, sep="\n  ")

@@ -1,0 +1,60 @@
+# The configuration in force, images and labels.
+
+
+rule dump_config:
+    log:
+        RESULTS / "logs/dump_config.log",
+    localrule: True
+    run:
+        Path(log[0]).write_text(dump(STUDY))
+        print(dump(STUDY))
+
+
+# Beside every result stands the configuration that it was made with. Jobs read it as an `ancient`
+# input: what makes them run again is the hash of the keys that they depend on.
+rule resolve_config:
+    output:
+        EXPERIMENT / "config.yaml",
+    log:
+        LOGS / "resolve_config.log",
+    localrule: True
+    params:
+        identity=resolved_config,
+    run:
+        Path(log[0]).write_text(f"configuration {params.identity} of {STUDY.scale}\n")
+        write_experiment(STUDY, wildcards.experiment, output[0])
+
+
+rule prepare_data:
+    output:
+        RESULTS / "data/{dataset}.safetensors",
+    log:
+        RESULTS / "logs/prepare_data/{dataset}.log",
+    benchmark:
+        RESULTS / "benchmarks/prepare_data/{dataset}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    params:
+        settings=dataset_settings,
+    shell:
+        "python -m smoothdescent prepare-data --settings {params.settings:q}"
+        " --name {wildcards.dataset} --threads {threads} --output {output} > {log} 2>&1"
+
+
+rule make_labels:
+    input:
+        data=data_file,
+    output:
+        EXPERIMENT / "labels.parquet",
+    log:
+        LOGS / "make_labels.log",
+    benchmark:
+        BENCHMARKS / "make_labels.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        settings=label_settings,
+    shell:
+        "python -m smoothdescent make-labels --settings {params.settings:q}"
+        " --data {input.data} --output {output} > {log} 2>&1"
