@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +77,9 @@ def _os_error(error: BaseException) -> OSError | None:
 
 
 def _explain(error: OSError) -> str:
-    return f"{_WRITE_FAULTS[error.errno]} ({error.strerror}); free some space or choose another place"
+    return (
+        f"{_WRITE_FAULTS[error.errno]} ({error.strerror}); free some space or choose another place"
+    )
 
 
 def sha256_file(path: str | Path) -> str:
@@ -106,6 +110,46 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Give a file a second name, replacing what has that name now."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _link(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def place_folder(target: Path, fill: Callable[[Path], object]) -> None:
+    """Create a folder whole: fill a temporary one, then give it its name."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
+    temporary.mkdir(parents=True)
+    try:
+        fill(temporary)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def code_digest(*files: str | Path) -> str:
+    """Return a hash of Python source files that comments and formatting do not change."""
+    digest = hashlib.sha256()
+    for file in sorted(map(str, files)):
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+        digest.update(Path(file).name.encode() + ast.dump(tree).encode())
+    return digest.hexdigest()[:16]
 
 
 def write_table(

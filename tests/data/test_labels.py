@@ -191,7 +191,7 @@ def test_command(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
         "validation": 8,
         "split_seed": 4,
         "noise": {"kind": "asymmetric", "classes": 2, "rate": 0.5},
-        "noise_seed": 5,
+        "noise_seed": 2,
     }
     arguments = ["--data", str(store), "--settings", json.dumps(given_settings)]
     main(["make-labels", *arguments, "--output", str(output)])
@@ -203,6 +203,7 @@ def test_command(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert json.loads(metadata["settings"]) == given_settings
     assert json.loads(metadata["noise"]) == given_settings["noise"]
     noisy = expected.loc[expected["is_noisy"], "label_true"]
+    assert corrupted_classes(4, given_settings["noise"], 0) != sorted(noisy.unique())
     assert json.loads(metadata["corrupted_classes"]) == sorted(noisy.unique())
     assert "32 training samples" in capsys.readouterr().out
 

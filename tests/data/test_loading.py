@@ -103,6 +103,13 @@ def test_normalised_pixels_are_the_images_bit_for_bit(store: Store, labels: Path
     assert torch.equal(normalise(pixels, data.mean, data.std), data.train.images)
 
 
+def test_normalising_takes_no_second_copy() -> None:
+    pixels = torch.ones(2, 3, 1, 1)
+    result = normalise(pixels, (0.5, 0.25, 1.0), (0.5, 0.25, 2.0))
+    assert result.flatten().tolist() == [1, 3, 0, 1, 3, 0]
+    assert result.data_ptr() == pixels.data_ptr()
+
+
 @settings(max_examples=30, deadline=None)
 @given(ids=st.lists(st.integers(0, 39), max_size=60))
 def test_pixels_in_any_order(small: Store, ids: list[int]) -> None:

@@ -126,9 +126,10 @@ def test_missing_split(folder: Path) -> None:
     fails(folder, "images has no shard of the split 'test'; expected files named test-00000-of-0")
 
 
-def test_missing_shard(folder: Path) -> None:
-    (folder / "train-00000-of-00002.parquet").unlink()
-    fails(folder, "train-00000-of-00002.parquet is missing; the split 'train' has 00002 shards")
+@pytest.mark.parametrize("shard", ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"])
+def test_missing_shard(folder: Path, shard: str) -> None:
+    (folder / shard).unlink()
+    fails(folder, f"{shard} is missing; the split 'train' has 2 shards")
 
 
 def test_mixed_sets_of_shards(folder: Path) -> None:
@@ -143,12 +144,15 @@ def test_truncated_shard(folder: Path, shard: str) -> None:
     fails(folder, f"{shard}.parquet is truncated or not a Parquet file")
 
 
-def test_damaged_pages(folder: Path) -> None:
+def test_damaged_pages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_ROWS", 4)
     file = folder / "train-00001-of-00002.parquet"
+    third = pq.ParquetFile(file).metadata.row_group(2).column(0)
     contents = bytearray(file.read_bytes())
-    contents[4:40] = bytes(36)
+    start = third.dictionary_page_offset or third.data_page_offset
+    contents[start : start + 30] = bytes(30)
     file.write_bytes(contents)
-    fails(folder, "train-00001-of-00002.parquet is damaged after row 0")
+    fails(folder, "train-00001-of-00002.parquet is damaged after row 8")
 
 
 def test_undecodable_image(
@@ -208,20 +212,25 @@ def test_sixteen_bits(folder: Path, write_shard: Callable, encode: Callable) -> 
 
 
 @pytest.mark.parametrize("label", [-1, 4])
+@pytest.mark.parametrize("shard", ["train-00001-of-00002.parquet", TEST])
 def test_label_out_of_range(
-    folder: Path, decoded: Decoded, write_shard: Callable, encode: Callable, label: int
+    folder: Path, decoded: Decoded, write_shard: Callable, encode: Callable, shard: str, label: int
 ) -> None:
     image = encode(decoded.test_images[0])
-    shard = "train-00001-of-00002.parquet"
     write_shard(folder / shard, [image] * 4, {"label": [0, 1, label, 3]})
     fails(folder, f"{shard}: row 2 has 'label' {label}; expected 0 to 3, since there are 4 classes")
 
 
 def test_missing_label(
-    folder: Path, decoded: Decoded, write_shard: Callable, encode: Callable
+    folder: Path,
+    decoded: Decoded,
+    write_shard: Callable,
+    encode: Callable,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write_shard(folder / TEST, [encode(decoded.test_images[0])] * 2, {"label": [0, None]})
-    fails(folder, f"{TEST}: row 1 has no label in column 'label'")
+    monkeypatch.setattr(module, "BATCH_ROWS", 2)
+    write_shard(folder / TEST, [encode(decoded.test_images[0])] * 4, {"label": [0, 1, 2, None]})
+    fails(folder, f"{TEST}: row 3 has no label in column 'label'")
 
 
 def test_unknown_label_column(folder: Path) -> None:

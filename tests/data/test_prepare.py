@@ -47,6 +47,20 @@ def test_parquet_from_a_settings_file(tmp_path: Path, folder: Path, decoded: Dec
     assert store.std == (0.2, 0.2, 0.3)
 
 
+def test_threads_are_passed_on(
+    tmp_path: Path, decoded: Decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def read(settings: dict, *, threads: int) -> Decoded:
+        asked.append((settings, threads))
+        return decoded
+
+    monkeypatch.setattr("smoothdescent.data.prepare.read_source", read)
+    prepare('{"source": "x"}', tmp_path / "set.safetensors", "--threads", "5")
+    assert asked == [({"source": "x"}, 5)]
+
+
 @pytest.mark.parametrize(
     ("settings", "arguments", "message"),
     [

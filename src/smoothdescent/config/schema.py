@@ -181,9 +181,7 @@ class Experiment(Block):
     """One row of the study."""
 
     data: Data
-    noise: (
-        Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")] | None
-    ) = None
+    noise: Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")] | None = None
     network: str = Field(description="registry name, or import path package.module:factory")
     optimizer: Annotated[SGD | Adam, Field(discriminator="name")]
     batch_size: Natural
@@ -207,8 +205,7 @@ class Experiment(Block):
             beyond = [epoch for epoch in getattr(self, key) if epoch > self.epochs]
             if beyond:
                 raise ValueError(
-                    f"{key} lists epoch {beyond[0]}, but the training ends at epochs: "
-                    f"{self.epochs}"
+                    f"{key} lists epoch {beyond[0]}, but the training ends at epochs: {self.epochs}"
                 )
         if 0 in self.segments:
             raise ValueError("segments lists epoch 0, where the first segment starts by itself")

@@ -39,9 +39,7 @@ class Experiment:
     @cached_property
     def threshold(self) -> int | None:
         """The interpolation threshold, a base width, or None."""
-        return interpolation_threshold(
-            self.history, self.config.get("threshold_accuracy", 0.9995)
-        )
+        return interpolation_threshold(self.history, self.config.get("threshold_accuracy", 0.9995))
 
     @property
     def threshold_note(self) -> str:
@@ -175,9 +173,7 @@ def final_errors(experiment: Experiment, column: str) -> pd.DataFrame:
     return over_seeds(final, ["width"], column, 100.0)
 
 
-def final_volumes(
-    experiment: Experiment, column: str, subset: str, scale: float
-) -> pd.DataFrame:
+def final_volumes(experiment: Experiment, column: str, subset: str, scale: float) -> pd.DataFrame:
     """Return a measure over every volume at the end of training against volume and width."""
     table = experiment.sharpness
     last = table.groupby(["width", "seed"])["epoch"].transform("max")

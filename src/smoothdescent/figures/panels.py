@@ -98,7 +98,7 @@ def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
     band = data.dropna(subset=["std"])
     ax.fill_between(
         band["width"], band["mean"] - band["std"], band["mean"] + band["std"],
-        color=color, alpha=0.18, linewidth=0,
+        color=color, alpha=0.14, linewidth=0,
     )  # fmt: skip
     ax.plot(data["width"], data["mean"], color=color, marker="o", markeredgewidth=0, **line)
 
@@ -134,23 +134,25 @@ def measure_over_volumes(
 def scale_measures(axes: list[Axes], experiment: Experiment, subsets: list[str]) -> None:
     """Choose the y axes of four panels, or columns that share axes: linear from zero, or log.
 
-    The curves fall towards zero past the threshold, whatever the axis; what has to stay visible
-    is the peak of each. An axis is logarithmic if the peaks, over all volumes and `subsets`, differ
-    by more than LINEAR_RANGE, and then ends at a tenth of the lowest peak.
+    The norms fall towards zero past the threshold, whatever the axis; what has to stay visible is
+    the peak of each curve. Their axis is logarithmic if the peaks, over all volumes and `subsets`,
+    differ by more than LINEAR_RANGE, and then ends at a tenth of the lowest peak.
     """
     for ax, measure in zip(axes, MEASURES, strict=True):
+        if measure == "accuracy":
+            ax.set_ylim(0, 103)
+            continue
+        ax.set_ylim(bottom=0)
+        if measure == "crossentropy":
+            continue
         peaks = pd.concat(
             final_volumes(experiment, measure, subset, 1.0).groupby("volume")["mean"].max()
             for subset in subsets
         )
         peaks = peaks[peaks > 0]
-        if measure == "accuracy":
-            ax.set_ylim(0, 103)
-        elif len(peaks) and peaks.max() > LINEAR_RANGE * peaks.min():
+        if len(peaks) and peaks.max() > LINEAR_RANGE * peaks.min():
             ax.set_yscale("log")
             ax.set_ylim(peaks.min() / 10, peaks.max() * 2)
-        else:
-            ax.set_ylim(bottom=0)
 
 
 def row_of_measures(
@@ -243,7 +245,7 @@ def heatmap(drawing: Drawing, ax: Axes, experiment: Experiment, column: str, pan
             cmap=style.heatmap_colours(), edgecolors="face", linewidth=0.1,
         )  # fmt: skip
         ax.set_facecolor("0.88")
-        style.width_axis(ax, x_edges, margin=1.0)
+        style.width_axis(ax, cells.columns.to_numpy(), limits=(x_edges[0], x_edges[-1]))
         style.epoch_axis(ax, y_edges[0], y_edges[-1])
         style.mark_threshold(ax, experiment.threshold, on_image=True)
         bar = drawing.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=25)

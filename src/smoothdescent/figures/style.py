@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from smoothdescent.files import atomic_path, write_table
 
@@ -111,30 +111,46 @@ def heatmap_colours() -> Colormap:
     return matplotlib.colormaps[HEATMAP].with_extremes(bad="0.88")
 
 
-def width_axis(ax: Axes, widths: np.ndarray, margin: float = 1.1) -> None:
-    """Make the x axis one of base widths: logarithmic, labelled at powers of two.
+def width_axis(ax: Axes, widths: np.ndarray, limits: tuple[float, float] | None = None) -> None:
+    """Make the x axis one of base widths: logarithmic, with plain numbers.
 
     Args:
         ax: the panel.
         widths: the widths shown.
-        margin: factor by which the axis goes beyond the first and last width.
+        limits: ends of the axis; by default a little beyond the first and last width.
     """
-    ax.set_xscale("log", base=2)
     low, high = float(np.min(widths)), float(np.max(widths))
-    ax.set_xlim(low / margin, high * margin)
-    ticks = 2.0 ** np.arange(0, np.floor(np.log2(high)) + 1)
-    ticks = ticks[ticks >= low] if np.any(ticks >= low) else np.array([low])
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(*(limits or (low / 1.1, high * 1.1)))
+    ax.xaxis.set_major_locator(FixedLocator(_width_ticks(np.unique(widths))))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _width_ticks(widths: np.ndarray) -> list[float]:
+    """Return powers of two, and the last width if there is room; on a short axis the widths."""
+    low, high = float(widths[0]), float(widths[-1])
+    if high >= 4 * low:
+        powers = 2.0 ** np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1)
+        return [*powers, high] if high >= 1.4 * powers[-1] else [*powers]
+    ticks = [low]
+    for width in widths[1:]:
+        if width >= ticks[-1] * (high / low) ** 0.15:
+            ticks.append(float(width))
+    return ticks
 
 
 def epoch_axis(ax: Axes, low: float, high: float) -> None:
     """Make the y axis one of epochs: logarithmic from `low` to `high`, with plain numbers."""
     ax.set_yscale("log")
     ax.set_ylim(low, high)
-    subs = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0)
-    ax.yaxis.set_major_locator(LogLocator(subs=subs))
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for steps in ([1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8]):
+        ticks = np.outer(decades, steps).ravel()
+        ticks = ticks[(ticks >= max(low, 1)) & (ticks <= high) & (ticks % 1 == 0)]
+        if len(ticks) >= 3:
+            break
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
@@ -146,8 +162,9 @@ def mark_threshold(ax: Axes, width: int | None, on_image: bool = False) -> None:
     line = ax.axvline(width, color="white" if on_image else "0.25", linestyle=":", linewidth=1.0)
     if on_image:
         # A dark rim keeps the line visible on light cells.
-        line.set_path_effects([patheffects.Stroke(linewidth=2.0, foreground="0.1", alpha=0.6),
-                               patheffects.Normal()])
+        line.set_path_effects(
+            [patheffects.Stroke(linewidth=2.0, foreground="0.1", alpha=0.6), patheffects.Normal()]
+        )
     ax.annotate(
         f"w = {width}",
         xy=(width, 1.0),

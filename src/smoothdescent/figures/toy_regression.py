@@ -112,9 +112,7 @@ def fit_network(samples: Samples, inputs: np.ndarray) -> np.ndarray:
     random = numpy_generator(0, "toy-regression-network")
     half = HIDDEN_UNITS // 2
     input_weights = (
-        random.choice([-1.0, 1.0], half)
-        * INPUT_GAIN
-        * np.exp(0.3 * random.standard_normal(half))
+        random.choice([-1.0, 1.0], half) * INPUT_GAIN * np.exp(0.3 * random.standard_normal(half))
     )
     biases = -input_weights * random.uniform(-1.2, 1.2, half)
     output_weights = random.standard_normal(half)

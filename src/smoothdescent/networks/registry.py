@@ -37,13 +37,12 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
             "three 2x2 poolings halve it"
         )
     settings = {"width": width, "num_classes": num_classes, "image_size": image_size}
-    accepted = inspect.signature(factory).parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted):
-        names = {parameter.name for parameter in accepted}
-        settings = {name: value for name, value in settings.items() if name in names}
-    if settings.get("width", 0) is None:
-        raise UserError(f"network {network} needs a width")
     try:
+        parameters = inspect.signature(factory).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            settings = {name: value for name, value in settings.items() if name in parameters}
+        if settings.get("width", 0) is None:
+            raise UserError(f"network {network} needs a width")
         module = factory(**settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"network {network} cannot be built with {settings}: {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,15 +30,31 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     Raises:
         UserError: the file is missing, truncated or not safetensors.
     """
+    with _opened(path) as file:
+        # A copy of each tensor: the mapped pages would otherwise keep a replaced file alive.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        return tensors, dict(file.metadata() or {})
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="pt") as file:
-            # A copy of each tensor: the mapped pages would otherwise keep a replaced file alive.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-            return tensors, dict(file.metadata() or {})
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a safetensors file") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is truncated or not a safetensors file: {error}") from error
+
+
+def read_weights_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file without reading its tensors.
+
+    Raises:
+        UserError: the file is missing, truncated or not safetensors.
+    """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:

@@ -64,16 +64,12 @@ class Paths:
             )
 
 
-def SVDPaths(  # noqa: N802
-    directions: int = 4, strengths: Sequence[int] = (5, 10, 15, 20, 22, 25)
-) -> Paths:
+def SVDPaths(directions: int = 4, strengths: Sequence[int] = (5, 10, 15, 20, 22, 25)) -> Paths:
     """Return paths that erase small singular values of each channel (section 3.4)."""
     return Paths("svd", directions, tuple(strengths))
 
 
-def ShiftPaths(  # noqa: N802
-    directions: int = 4, strengths: Sequence[float] = (1.0, 2.0, 3.0, 4.0)
-) -> Paths:
+def ShiftPaths(directions: int = 4, strengths: Sequence[float] = (1.0, 2.0, 3.0, 4.0)) -> Paths:
     """Return paths that shift the image by a growing radius in pixels."""
     return Paths("shift", directions, tuple(strengths))
 
@@ -108,9 +104,7 @@ def augmented_images(images: torch.Tensor, paths: Paths) -> torch.Tensor:
 
 
 @register_path_family("svd")
-def svd_images(
-    images: torch.Tensor, directions: int, strengths: Sequence[float]
-) -> torch.Tensor:
+def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]) -> torch.Tensor:
     """Erase singular values of each channel X = U S V^T (section 3.4).
 
     Direction p = 0..P-1 and strength s erase the s singular values with 1-based indices
@@ -158,9 +152,7 @@ def svd_images(
 
 
 @register_path_family("shift")
-def shift_images(
-    images: torch.Tensor, directions: int, strengths: Sequence[float]
-) -> torch.Tensor:
+def shift_images(images: torch.Tensor, directions: int, strengths: Sequence[float]) -> torch.Tensor:
     """Shift images by a radius in the direction 2 pi p / P, repeating the edges.
 
     The content moves by (radius cos, radius sin) pixels to the right and downwards; between pixels

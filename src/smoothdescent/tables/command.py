@@ -57,7 +57,9 @@ def run(args: argparse.Namespace) -> None:
         [
             checkpoint_means(table, experiment)
             for width, seed in runs
-            for table in checkpoint_tables(args.folder / "sharpness" / f"w{width}_s{seed}", experiment)
+            for table in checkpoint_tables(
+                args.folder / "sharpness" / f"w{width}_s{seed}", experiment
+            )
         ],
         ignore_index=True,
     )

@@ -9,19 +9,15 @@ restored from it at once. The next segment removes it.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
-import os
 import shutil
 import signal
 import time
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from smoothdescent.errors import UserError
+from smoothdescent.files import place_file, place_folder
 from smoothdescent.networks.weights import load_tensors, save_weights
 from smoothdescent.progress import log
 from smoothdescent.training.run import Run
@@ -134,49 +130,7 @@ class Autosave:
     def publish(self, *, state: Path, snapshots: Path, epochs: list[int]) -> None:
         """Put the finished segment's state and snapshots in their places."""
         place_file(self.state_path, state)
+        sources = [self.snapshot_path(epoch) for epoch in epochs]
         place_folder(
-            snapshots,
-            lambda folder: [
-                _link(self.snapshot_path(e), folder / self.snapshot_path(e).name) for e in epochs
-            ],
+            snapshots, lambda folder: [place_file(path, folder / path.name) for path in sources]
         )
-
-
-def place_file(source: Path, target: Path) -> None:
-    """Give a file a second name, replacing what has that name now."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _link(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def place_folder(target: Path, fill: Callable[[Path], object]) -> None:
-    """Create a folder whole: fill a temporary one, then give it its name."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-    temporary.mkdir(parents=True)
-    try:
-        fill(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
-
-
-def code_digest(*files: str | Path) -> str:
-    """Return a hash of Python source files that comments and formatting do not change."""
-    digest = hashlib.sha256()
-    for file in sorted(map(str, files)):
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-        digest.update(Path(file).name.encode() + ast.dump(tree).encode())
-    return digest.hexdigest()[:16]

@@ -21,11 +21,11 @@ from smoothdescent.config.schema import Experiment, Study
 from smoothdescent.data.loading import ExperimentData, load_experiment_data
 from smoothdescent.devices import choose_device, set_threads, use_full_float32
 from smoothdescent.errors import UserError
-from smoothdescent.files import fingerprint, read_metadata, sha256_bytes, write_table
+from smoothdescent.files import code_digest, fingerprint, read_metadata, sha256_bytes, write_table
 from smoothdescent.networks.registry import count_parameters, find_factory
 from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
-from smoothdescent.training.autosave import Autosave, Stopped, code_digest
+from smoothdescent.training.autosave import Autosave, Stopped
 from smoothdescent.training.engine import TrainingData, train
 from smoothdescent.training.run import Run, new_run
 
@@ -230,6 +230,4 @@ def _publish(
     table["parameters"] = int(metadata["parameters"])
     facts = provenance(device=str(device), precision="float32", threads=str(args.threads))
     write_table(args.output_history, table, {**metadata, **facts})
-    autosave.publish(
-        state=args.output_state, snapshots=args.output_snapshots, epochs=snapshots
-    )
+    autosave.publish(state=args.output_state, snapshots=args.output_snapshots, epochs=snapshots)

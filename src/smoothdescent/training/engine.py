@@ -83,9 +83,7 @@ def train(
         run.epoch, run.step = run.epoch + 1, 0
         row = {
             "epoch": run.epoch,
-            "learning_rate": learning_rate(
-                experiment.optimizer, run.epoch * steps - 1, steps
-            ),
+            "learning_rate": learning_rate(experiment.optimizer, run.epoch * steps - 1, steps),
             "train_loss": loss,
             "train_accuracy": correct,
         }

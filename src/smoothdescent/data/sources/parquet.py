@@ -95,7 +95,9 @@ def _shards(folder: Path, split: str) -> list[Path]:
     names = [f"{split}-{i:0{len(total)}d}-of-{total}.parquet" for i in range(int(total))]
     for name in names:
         if name not in found:
-            raise UserError(f"{folder / name} is missing; the split {split!r} has {total} shards")
+            raise UserError(
+                f"{folder / name} is missing; the split {split!r} has {int(total)} shards"
+            )
     return [found[name] for name in names]
 
 

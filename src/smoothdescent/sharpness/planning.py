@@ -1,0 +1,99 @@
+"""How much is computed at a time, from a memory budget."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from smoothdescent.errors import UserError
+
+# On a CPU, what a batch stores for the backward pass should stay near the caches, and below the
+# size from which the C library asks the kernel for fresh pages each time.
+CPU_INPUTS = 100
+CPU_SAVED_BYTES = 64 * 2**20
+# On a GPU, enough inputs to hide the launches of the narrowest networks.
+GPU_INPUTS = 8192
+
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of the engine's batches.
+
+    Attributes:
+        inputs: network inputs per evaluation.
+        points: points whose tangent points are held at a time.
+        samples: samples whose paths are held at a time.
+    """
+
+    inputs: int
+    points: int
+    samples: int
+
+
+def parse_memory(memory: int | str | None, device: torch.device) -> int:
+    """Return a budget in bytes; None takes 512 MiB, or on a GPU a quarter of its memory.
+
+    Raises:
+        UserError: the budget is no positive number of bytes.
+    """
+    if memory is None:
+        if device.type == "cuda":
+            return torch.cuda.get_device_properties(device).total_memory // 4
+        return 512 * 2**20
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]*)\s*", str(memory))
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if unit is None or not (size := int(float(match[1]) * unit)) > 0:
+        raise UserError(
+            f"memory is {memory!r}; expected a number of bytes, or one such as '512MiB' or '4GiB'"
+        )
+    return size
+
+
+def plan(
+    budget: int,
+    device: torch.device,
+    *,
+    saved_bytes: int,
+    image_bytes: int,
+    points_per_sample: int,
+    inputs_per_point: int,
+) -> Plan:
+    """Choose the sizes of batches so that the engine's tensors stay within a budget.
+
+    Args:
+        budget: bytes, the network's weights and the results apart.
+        device: where the network is evaluated.
+        saved_bytes: what one network input stores for the backward pass.
+        image_bytes: one image in the working precision.
+        points_per_sample: 1 + P K.
+        inputs_per_point: 1 + M, or 1 without tangent points.
+
+    Raises:
+        UserError: the budget does not hold one sample and one network input.
+    """
+    # Half again as much as is saved lives during the backward pass; a point in a group holds its
+    # inputs, their gradients, their differences and the jitters' basis; a sample its path images,
+    # their segments and, in float64, its decomposition.
+    per_input = 2 * saved_bytes + 4 * image_bytes
+    per_point = (4 * inputs_per_point + 6) * image_bytes
+    per_sample = (3 * points_per_sample + 16) * image_bytes
+    smallest = per_input + per_point + per_sample
+    if smallest > budget:
+        raise UserError(
+            f"memory is {budget} bytes; this network and image size need at least {smallest}"
+        )
+    if device.type == "cpu":
+        wanted = min(CPU_INPUTS, max(1, CPU_SAVED_BYTES // max(1, saved_bytes)))
+    else:
+        wanted = GPU_INPUTS
+    inputs = max(1, min(wanted, budget // 2 // per_input))
+    points = max(1, min(inputs // inputs_per_point, budget // 4 // per_point))
+    # A few groups of points per chunk, so that the groups of a chunk are of nearly equal size.
+    samples = -(-4 * points // points_per_sample)
+    samples = max(1, min(samples, budget // 4 // per_sample))
+    return Plan(inputs, points, samples)

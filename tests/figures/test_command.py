@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from figures.synthetic import write_experiment
+
+from smoothdescent.cli import main
+from smoothdescent.figures import FIGURES
+from smoothdescent.figures.experiment import read_experiment
+from smoothdescent.files import read_metadata, read_table
+
+TABLES = {"widths": [2, 4, 8], "epochs": [0, 1, 10, 30], "volumes": 3, "threshold": 4.0}
+
+
+def draw(figure: str, output: Path, *folders: Path) -> None:
+    main(["figure", figure, "--tables", *map(str, folders), "--output", str(output)])
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        draw(*arguments)
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_writes_figure_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_experiment(tmp_path, **TABLES)
+    draw("figure3", tmp_path / "figures" / "figure3", folder)
+    output = tmp_path / "figures"
+    assert sorted(path.name for path in output.iterdir()) == [
+        "figure3.parquet", "figure3.pdf", "figure3.png",
+    ]  # fmt: skip
+    assert (output / "figure3.pdf").read_bytes()[:5] == b"%PDF-"
+    assert (output / "figure3.png").read_bytes()[1:4] == b"PNG"
+    assert str(output / "figure3.pdf") in capsys.readouterr().out
+    table = read_table(output / "figure3.parquet").to_pandas()
+    # 2 subsets, 4 measures, 3 volumes, 3 widths
+    assert len(table) == 72 and table["y"].notna().all()
+    metadata = read_metadata(output / "figure3.parquet")
+    name = "convnet-cifar10-noise20"
+    assert json.loads(metadata["sources"]) == {name: read_experiment(folder).sources}
+    assert json.loads(metadata["thresholds"]) == {name: 4}
+    assert json.loads(metadata["axes"])["noisy jacobian_norm"]["y"].startswith("Jacobian norm (")
+
+
+def test_left_out_panels_are_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw("figure1", tmp_path / "figure1", write_experiment(tmp_path, **TABLES))
+    assert "convnet-cifar100 is not among --tables" in capsys.readouterr().out
+
+
+def test_unneeded_experiments_are_ignored(tmp_path: Path) -> None:
+    folders = [write_experiment(tmp_path, name, **TABLES) for name in FIGURES["figure1"]]
+    draw("figure4", tmp_path / "figure4", *folders)
+    metadata = read_metadata(tmp_path / "figure4.parquet")
+    assert list(json.loads(metadata["sources"])) == ["convnet-cifar100"]
+
+
+def test_unknown_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(capsys, "figure9", tmp_path / "f", tmp_path)
+    assert "no figure 'figure9'; the figures are figure1, figure2" in message
+
+
+def test_missing_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_experiment(tmp_path, "convnet-cifar100", **TABLES)
+    message = error_of(capsys, "figure3", tmp_path / "f", folder)
+    assert "figure3 needs the experiment convnet-cifar10-noise20" in message
+    assert "--tables holds convnet-cifar100" in message
+    assert not (tmp_path / "f.pdf").exists()
+
+
+def test_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(capsys, "figure3", tmp_path / "f", tmp_path / "nowhere")
+    assert "nowhere/history.parquet does not exist" in message
+
+
+def test_the_same_experiment_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [write_experiment(tmp_path / scale, **TABLES) for scale in ("demo", "small")]
+    message = error_of(capsys, "figure2", tmp_path / "f", *folders)
+    assert "twice" in message and str(folders[0]) in message and str(folders[1]) in message
+
+
+def test_output_with_a_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(capsys, "figure2", tmp_path / "f.pdf", tmp_path)
+    assert "expected a path without suffix" in message
+
+
+def test_drawing_imports_no_torch_and_the_catalogue_no_matplotlib() -> None:
+    script = (
+        "import sys; import smoothdescent.figures\n"
+        "assert 'matplotlib' not in sys.modules and 'pandas' not in sys.modules\n"
+        "import smoothdescent.figures.command, smoothdescent.tables.threshold\n"
+        "from smoothdescent.figures import figure1, figure8\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from figures.synthetic import (
+    CONFIGS,
+    SVD_PATHS,
+    make_config,
+    make_experiment,
+    make_tables,
+    write_experiment,
+)
+
+from smoothdescent.errors import UserError
+from smoothdescent.figures.experiment import (
+    Experiment,
+    final_errors,
+    final_volumes,
+    over_seeds,
+    read_experiment,
+    training_course,
+)
+from smoothdescent.files import sha256_file, write_table
+
+SMALL = {"widths": [2, 4, 8], "epochs": [0, 10, 30], "volumes": 3, "threshold": 4.0}
+
+
+def test_reading_keeps_values_and_provenance(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path, **SMALL)
+    read = read_experiment(folder)
+    made = make_experiment(**SMALL)
+    assert read.name == made.name and read.config == made.config
+    for column in ("width", "epoch", "jacobian_norm"):
+        assert read.sharpness[column].tolist() == made.sharpness[column].tolist()
+    assert read.threshold == 4
+    for table in ("history", "sharpness"):
+        assert read.sources[table]["sha256"] == sha256_file(folder / f"{table}.parquet")
+        assert len(read.sources[table]["config_hash"]) == 16
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path, **SMALL)
+    (folder / "sharpness.parquet").unlink()
+    with pytest.raises(UserError, match=r"sharpness\.parquet does not exist"):
+        read_experiment(folder)
+
+
+def test_missing_column(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path, **SMALL)
+    history, _ = make_tables(**SMALL)
+    write_table(folder / "history.parquet", history.drop(columns="test_error"))
+    with pytest.raises(UserError, match=r"history\.parquet has no column 'test_error'"):
+        read_experiment(folder)
+
+
+def test_empty_table(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path, **SMALL)
+    _, sharpness = make_tables(**SMALL)
+    write_table(folder / "sharpness.parquet", sharpness.iloc[:0])
+    with pytest.raises(UserError, match=r"sharpness\.parquet has no rows"):
+        read_experiment(folder)
+
+
+def test_tables_of_two_experiments(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path, **SMALL)
+    history, _ = make_tables("convnet-cifar100", **SMALL)
+    write_table(folder / "history.parquet", history)
+    with pytest.raises(UserError, match="convnet-cifar10-noise20, convnet-cifar100, expected one"):
+        read_experiment(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("convnet-cifar10-noise20", "ConvNet, CIFAR-10, 20 % label noise"),
+        ("convnet-cifar100", "ConvNet, CIFAR-100"),
+        ("resnet18-cifar10-noise20", "ResNet18, CIFAR-10, 20 % label noise"),
+        ("convnet-cifar100-asymmetric", "ConvNet, CIFAR-100, 80 % label noise in 20 classes"),
+    ],
+)
+def test_title_names_what_was_trained(name: str, title: str) -> None:
+    assert make_experiment(name, **SMALL).title.replace("\u00a0", " ") == title
+
+
+def test_title_names_the_data_that_were_used() -> None:
+    config = make_config("convnet-cifar100", data={"dataset": "procedural10"})
+    empty = pd.DataFrame()
+    assert Experiment("e", empty, empty, config).title == "ConvNet, procedural10"
+    assert Experiment("e", empty, empty).title == "e"
+
+
+def test_threshold_accuracy_comes_from_the_configuration() -> None:
+    history, sharpness = make_tables(**SMALL)
+    name = "convnet-cifar10-noise20"
+    strict = Experiment(name, history, sharpness, make_config(name))
+    lenient = Experiment(name, history, sharpness, make_config(name, threshold_accuracy=0.01))
+    assert (strict.threshold, lenient.threshold) == (4, 2)
+    assert strict.threshold_note == ""
+
+
+def test_threshold_note_never_rounds_up_to_100_percent() -> None:
+    history = pd.DataFrame(
+        {"width": [3, 12], "seed": 0, "epoch": 1, "train_accuracy_all": [0.5, 0.99949]}
+    )
+    note = Experiment("e", history, pd.DataFrame()).threshold_note
+    expected = "no width interpolates (highest training accuracy 99.9 % at w = 12)"
+    assert note.replace("\u00a0", " ") == expected
+    history["train_accuracy_all"] = np.nan
+    assert "no training accuracy yet" in Experiment("e", history, pd.DataFrame()).threshold_note
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (SVD_PATHS, ("singular values erased", ["0", "2", "4"])),
+        ({"family": "shift", "strengths": [1.0, 2.5]}, ("pixels shifted", ["0", "1", "2.5"])),
+        ({"family": "other", "strengths": [1, 2]}, ("", ["", "", ""])),
+        ({}, ("", ["", "", ""])),
+    ],
+)
+def test_volume_strengths(paths: dict[str, object], expected: tuple[str, list[str]]) -> None:
+    name = "convnet-cifar10-noise20"
+    config = make_config(name, measure={"paths": paths})
+    assert Experiment(name, *make_tables(**SMALL), config).volume_strengths == expected
+
+
+def test_over_seeds() -> None:
+    frame = pd.DataFrame(
+        {
+            "width": [1, 1, 1, 2, 3, 3],
+            "seed": [0, 1, 2, 0, 0, 1],
+            "value": [1.0, 2.0, 6.0, 5.0, 7.0, np.nan],
+        }
+    )
+    result = over_seeds(frame, ["width"], "value", 10.0)
+    assert result["mean"].tolist() == [30.0, 50.0, 70.0]
+    assert result["std"].iloc[0] == pytest.approx(10 * np.sqrt(7.0))
+    assert result["std"].iloc[1:].isna().all()
+    assert result["seeds"].tolist() == [3, 1, 1]
+
+
+def test_final_volumes_take_the_last_epoch_of_each_run() -> None:
+    experiment = make_experiment(**SMALL)
+    table = experiment.sharpness
+    table.loc[table["epoch"] < 30, "jacobian_norm"] = 1e9
+    result = final_volumes(experiment, "jacobian_norm", "noisy", 1.0)
+    assert len(result) == 9 and result["mean"].max() < 1e6
+    assert final_volumes(make_experiment("convnet-cifar100"), "accuracy", "noisy", 1.0).empty
+
+
+def test_a_missing_error_column_gives_no_rows() -> None:
+    assert final_errors(make_experiment(**SMALL), "test_error_corrupted").empty
+
+
+def test_training_course_leaves_out_epoch_0_and_epochs_without_evaluation() -> None:
+    experiment = make_experiment(**SMALL)
+    assert 11 in experiment.history["epoch"].tolist()
+    for column in ("test_error", "jacobian_norm"):
+        assert training_course(experiment, column, 1.0)["epoch"].unique().tolist() == [10, 30]
+
+
+def test_every_experiment_of_the_study_has_synthetic_tables() -> None:
+    from smoothdescent.figures import FIGURES
+
+    assert {name for names in FIGURES.values() for name in names} == set(CONFIGS)

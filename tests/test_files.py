@@ -1,0 +1,124 @@
+"""Files are whole or absent, and damage is told in one sentence."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from smoothdescent.errors import UserError
+from smoothdescent.files import (
+    atomic_path,
+    code_digest,
+    fingerprint,
+    place_file,
+    place_folder,
+    read_metadata,
+    read_table,
+    write_table,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="midway"), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("midway")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_new_files_follow_the_umask(tmp_path):
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.touch(mode=0o600)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+
+FILL = """
+import resource, sys, numpy as np, pandas as pd, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from smoothdescent.files import write_table
+from smoothdescent.errors import UserError
+try:
+    write_table(sys.argv[1], pd.DataFrame({"x": np.random.default_rng(0).random(100_000)}))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_no_space_for_a_table(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, pd.DataFrame({"x": [1]}))
+    run = subprocess.run(
+        [sys.executable, "-c", FILL, path], capture_output=True, text=True, check=True
+    )
+    assert "cannot write" in run.stdout and str(path) in run.stdout, run.stderr
+    assert read_table(path)["x"].to_pylist() == [1]
+    assert os.listdir(tmp_path) == ["t.parquet"]
+
+
+def test_table_round_trip_with_metadata(tmp_path):
+    path = tmp_path / "deep" / "t.parquet"
+    write_table(path, pd.DataFrame({"x": [1, 2]}), {"a": "text", "b": {"c": [1]}})
+    assert read_table(path, ["x"])["x"].to_pylist() == [1, 2]
+    metadata = read_metadata(path)
+    assert metadata["a"] == "text"
+    assert metadata["b"] == '{"c":[1]}'
+
+
+def test_damaged_tables(tmp_path):
+    path = tmp_path / "t.parquet"
+    with pytest.raises(UserError, match=r"t\.parquet does not exist"):
+        read_table(path)
+    write_table(path, pd.DataFrame({"x": [1, 2]}))
+    with pytest.raises(UserError, match="no column 'y'; its columns are x"):
+        read_table(path, ["y"])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"t\.parquet is truncated or not a Parquet file"):
+        read_table(path)
+
+
+def test_fingerprint_ignores_the_order_of_keys():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_placed_files_are_links_that_outlive_their_source(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("x")
+    target = tmp_path / "there" / "target"
+    place_file(source, target)
+    assert source.stat().st_ino == target.stat().st_ino
+    target.unlink()
+    assert source.read_text() == "x"
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "folder"
+    place_folder(target, lambda folder: (folder / "a").touch())
+    with pytest.raises(RuntimeError, match="midway"):
+        place_folder(target, fail_after_writing)
+    assert [p.name for p in target.iterdir()] == ["a"]
+    place_folder(target, lambda folder: (folder / "b").touch())
+    assert [p.name for p in target.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def fail_after_writing(folder):
+    (folder / "half").touch()
+    raise RuntimeError("midway")
+
+
+def test_code_digest_sees_code_and_not_comments(tmp_path):
+    path = tmp_path / "m.py"
+    digests = []
+    for text in ("x = 1\n", "x  =  1  # one\n", "x = 2\n"):
+        path.write_text(text)
+        digests.append(code_digest(path))
+    assert digests[0] == digests[1] != digests[2]
