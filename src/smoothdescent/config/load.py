@@ -86,6 +86,11 @@ def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
         for layer in layers:
             merged = overlay(merged, layer or {})
         config["experiments"][name] = merged
+    for name, block in _mapping(config.get("datasets"), f"{source}: datasets").items():
+        # A torchvision data set is called as its key unless it says otherwise. Left out, the key
+        # is in nobody's way when a command line lays another source over the block.
+        if isinstance(block, dict) and block.get("source") == "torchvision":
+            block.setdefault("name", name)
     try:
         return Study.model_validate(config)
     except ValidationError as error:
