@@ -69,7 +69,7 @@ def test_moments_of_any_images(images: np.ndarray) -> None:
 def test_moments_do_not_depend_on_the_chunks(
     decoded: Decoded, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smoothdescent.data.store._CHUNK", 7)
+    monkeypatch.setattr("smoothdescent.data.store._CHUNK", 1400)  # 7 images
     write_store(tmp_path / "chunks.safetensors", "random", decoded)
     assert open_store(tmp_path / "chunks.safetensors").mean == open_store(path).mean
 

@@ -117,11 +117,12 @@ def test_measures_over_volumes(
 ) -> None:
     experiments, drawing = drawings[figure]
     experiment = experiments[FIGURES[figure][0]]
+    table = drawing.table
     for volume in range(7):
         rows = last_rows(experiment.sharpness, subset=subset, volume=volume)
         for measure in MEASURES:
             curve = expected_curve(rows, measure, SCALE[measure])
-            assert_curve(drawing.table, f"{prefix}{measure}", f"volume {volume}", curve)
+            assert_curve(table, f"{prefix}{measure}", f"volume {volume}", curve)
 
 
 @pytest.mark.parametrize(

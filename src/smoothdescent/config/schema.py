@@ -58,7 +58,14 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TorchvisionSource(Block):
+class RealSource(Block):
+    """What sources of real images share: the moments that normalise them, per channel."""
+
+    mean: tuple[Real, Real, Real] | None = Field(None, description="default: the source's")
+    std: tuple[Positive, Positive, Positive] | None = Field(None, description="likewise")
+
+
+class TorchvisionSource(RealSource):
     """CIFAR as its authors ship it: downloaded with a checksum, or an existing copy."""
 
     source: Literal["torchvision"]
@@ -67,14 +74,12 @@ class TorchvisionSource(Block):
     download: StrictBool = Field(True, description="fetch the archive if it is not in `path`")
 
 
-class ParquetSource(Block):
+class ParquetSource(RealSource):
     """A folder of Parquet shards in the layout of the Hugging Face hub."""
 
     source: Literal["parquet"]
     path: str = Field(description="folder with train-*.parquet and test-*.parquet")
     label_column: str | None = Field(None, description="default: label, else fine_label")
-    mean: tuple[Real, Real, Real] | None = Field(None, description="default: of the pixels")
-    std: tuple[Positive, Positive, Positive] | None = Field(None, description="likewise")
 
 
 class ProceduralSource(Block):

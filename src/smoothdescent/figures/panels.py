@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,13 +75,16 @@ class Drawing:
     """A figure, the numbers on it, and what the axes of its panels are called."""
 
     figure: Figure
-    frames: list[pd.DataFrame] = field(default_factory=list)
     axes: dict[str, dict[str, str]] = field(default_factory=dict)
+    _columns: dict[str, list[object]] = field(default_factory=lambda: {key: [] for key in PLOTTED})
 
-    def record(self, panel: str, series: str, experiment: str | None, **columns: object) -> None:
+    def record(self, panel: str, series: str, experiment: str | None, **numbers: Any) -> None:
         """Add plotted numbers: x and y, with y_std or, on a heatmap, value and value_std."""
-        frame = pd.DataFrame(columns)
-        self.frames.append(frame.assign(panel=panel, series=series, experiment=experiment))
+        count = len(numbers["x"])
+        columns = {"panel": [panel] * count, "series": [series] * count, **numbers}
+        columns["experiment"] = [experiment] * count
+        for name, values in self._columns.items():
+            values.extend(columns.get(name, [np.nan] * count))
 
     def label(self, panel: str, **labels: str) -> None:
         """Add the names, with units, of a panel's axes."""
@@ -89,8 +93,7 @@ class Drawing:
     @property
     def table(self) -> pd.DataFrame:
         """The plotted numbers in long form, with the columns of `PLOTTED`."""
-        frames = [frame.reindex(columns=list(PLOTTED)).astype(PLOTTED) for frame in self.frames]
-        return pd.concat(frames, ignore_index=True)
+        return pd.DataFrame(self._columns).astype(PLOTTED)
 
 
 def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:

@@ -22,9 +22,8 @@ from smoothdescent.files import atomic_path, write_table
 SINGLE_COLUMN = 3.4  # inches
 DOUBLE_COLUMN = 7.0  # inches
 
-# The palette of Okabe and Ito, told apart with every common kind of colour blindness.
-BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-GREY = "#777777"
+# From the palette of Okabe and Ito, told apart with every common kind of colour blindness.
+BLUE, VERMILLION = "#0072B2", "#D55E00"
 HEATMAP = "viridis"
 
 _SETTINGS = {

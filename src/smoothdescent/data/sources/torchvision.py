@@ -11,7 +11,7 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +86,12 @@ ARCHIVES = {
 
 
 def torchvision(
-    *, name: Literal["cifar10", "cifar100"], path: Path, download: bool = False
+    *,
+    name: Literal["cifar10", "cifar100"],
+    path: Path,
+    download: bool = False,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
 ) -> Decoded:
     """Read CIFAR-10 or CIFAR-100.
 
@@ -94,12 +99,14 @@ def torchvision(
         name: which of the two.
         path: the folder that holds the unpacked folder or the archive, or shall hold the archive.
         download: whether to download the archive if `path` has neither.
+        mean, std: per channel of the [0,1] pixels; None: the values in common use.
 
     Raises:
         UserError: no copy and no download, a failed download, a wrong checksum, a file that is
             missing or of the wrong size, or a label out of range.
     """
     archive, path = ARCHIVES[name], Path(path)
+    archive = replace(archive, mean=mean or archive.mean, std=std or archive.std)
     folder, packed = path / archive.folder, path / archive.file
     if folder.is_dir():
         return _decode(archive, folder, _folder_reader(folder))
