@@ -52,7 +52,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise UserError(f"cannot write {path}: {_explain(cause)}") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # already renamed, or never begun
+            temporary.unlink()
 
 
 _WRITE_FAULTS = {

@@ -1,8 +1,13 @@
-"""A network's weights on disk: safetensors only, with metadata that says where they come from."""
+"""A network's weights on disk: safetensors only, with metadata that says where they come from.
+
+The metadata is JSON under one key: the format's own order of several keys changes from run to run,
+and equal weights shall make equal files.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +17,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import atomic_path
+from smoothdescent.files import atomic_path, canonical_json
+
+METADATA_KEY = "smoothdescent"
 
 
 def save_tensors(
@@ -21,7 +28,7 @@ def save_tensors(
     """Write tensors to a safetensors file atomically."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata)
+        save_file(contiguous, temporary, {METADATA_KEY: canonical_json(metadata)})
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -33,7 +40,12 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     with _opened(path) as file:
         # A copy of each tensor: the mapped pages would otherwise keep a replaced file alive.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-        return tensors, dict(file.metadata() or {})
+        return tensors, _metadata(file)
+
+
+def _metadata(file: safe_open) -> dict[str, str]:
+    """Return what this program wrote about a file; nothing for a file from elsewhere."""
+    return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
 
 
 @contextlib.contextmanager
@@ -54,7 +66,7 @@ def read_weights_metadata(path: str | Path) -> dict[str, str]:
         UserError: the file is missing, truncated or not safetensors.
     """
     with _opened(path) as file:
-        return dict(file.metadata() or {})
+        return _metadata(file)
 
 
 def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from smoothdescent.sharpness.gradients import Evaluation, FrozenNetwork, check_l
 from smoothdescent.sharpness.inputs import Samples, read_samples
 from smoothdescent.sharpness.measures import Measure, find_measures
 from smoothdescent.sharpness.paths import Paths, SVDPaths, augmented_images
-from smoothdescent.sharpness.planning import Plan, parse_memory, plan
+from smoothdescent.sharpness.planning import Plan, keep_pages, parse_memory, plan
 from smoothdescent.sharpness.precision import full_precision
 from smoothdescent.sharpness.tangent import NormalisedImages, Tangent, jitter_coefficients
 from smoothdescent.sharpness.volumes import segment_lengths, volume_integrals
@@ -88,6 +88,7 @@ def measure(
     budget = parse_memory(memory, device)
     paths = _first_volumes(paths, volumes)
     _check_normalisation(mean, std)
+    keep_pages(device)
 
     columns: list[dict[str, np.ndarray]] = []
     engine = None

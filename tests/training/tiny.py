@@ -1,0 +1,91 @@
+"""A tiny experiment whose files lie in a folder, and its training command line."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from smoothdescent.config.load import read_yaml, resolve, write_experiment
+from smoothdescent.data.labels import make_labels
+from smoothdescent.data.sources import read_source
+from smoothdescent.data.store import write_store
+from smoothdescent.files import canonical_json
+
+NAME = "convnet-cifar10-noise20"
+CONFIG = read_yaml(Path(__file__).parents[2] / "config.yaml")
+SIZES = {
+    "widths": [2],
+    "seeds": [0],
+    "epochs": 6,
+    "segments": [2, 4],
+    "snapshots": [0, 1, 3],
+    "evaluate_every": 2,
+    "batch_size": 16,
+}
+
+
+def tiny_study(**changes):
+    """Return the demo study cut down to seconds; `changes` are keys of its experiment."""
+    config = yaml.safe_load(yaml.safe_dump(CONFIG))
+    config["scales"]["demo"]["experiments"][NAME] |= SIZES | changes
+    config["datasets"]["procedural10"] |= {"train": 100, "test": 40, "size": 8}
+    return resolve(config)
+
+
+class Files:
+    """The input files of a tiny experiment in a folder, and where its outputs go."""
+
+    def __init__(self, folder, study=None):
+        from smoothdescent.cli import main
+
+        self.folder = folder
+        study = study or tiny_study()
+        self.config = folder / "config.yaml"
+        write_experiment(study, NAME, self.config)
+        self.data = folder / "data.safetensors"
+        self.labels = folder / "labels.parquet"
+        if not self.data.exists():
+            write_store(
+                self.data,
+                "procedural10",
+                read_source(study.datasets["procedural10"].model_dump(mode="json")),
+            )
+        settings = canonical_json(study.label_settings(NAME))
+        main(
+            ["make-labels", "--data", str(self.data), "--settings", settings]
+            + ["--output", str(self.labels)]
+        )
+
+    def train_arguments(self, until, start=None, tag="", width=2, seed=0):
+        """Return the arguments of one segment's training; outputs are in a folder `tag`."""
+        out = self.folder / f"run{tag}"
+        return [
+            "train",
+            *("--config", self.config, "--data", self.data, "--labels", self.labels),
+            *("--width", width, "--seed", seed, "--until", until),
+            *(("--state", out / f"state_e{start}.safetensors") if start else ()),
+            *("--autosave", out / "autosave"),
+            *("--output-state", out / f"state_e{until}.safetensors"),
+            *("--output-snapshots", out / f"snapshots_e{until}"),
+            *("--output-history", out / f"history_e{until}.parquet"),
+        ]
+
+    def train(self, *arguments, **keywords):
+        """Train one segment in this process."""
+        from smoothdescent.cli import main
+
+        main([str(a) for a in self.train_arguments(*arguments, **keywords)])
+
+    def command(self, *arguments, **keywords):
+        """Return the command that trains one segment in another process."""
+        words = [str(a) for a in self.train_arguments(*arguments, **keywords)]
+        return [sys.executable, "-m", "smoothdescent", *words]
+
+
+def contents(folder):
+    """Return the bytes of all output files below a run's folder, by relative path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "autosave" not in path.parts
+    }
