@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from smoothdescent.sharpness.inputs import Samples, read_samples
 from smoothdescent.sharpness.measures import Measure, find_measures
 from smoothdescent.sharpness.paths import Paths, SVDPaths, augmented_images
 from smoothdescent.sharpness.planning import Plan, keep_pages, parse_memory, plan
-from smoothdescent.sharpness.precision import full_precision
+from smoothdescent.sharpness.precision import full_precision, wide_dtype
 from smoothdescent.sharpness.tangent import NormalisedImages, Tangent, jitter_coefficients
 from smoothdescent.sharpness.volumes import segment_lengths, volume_integrals
 
@@ -175,8 +175,7 @@ class _Engine:
 
         values: list[list[torch.Tensor]] = [[] for _ in self.measures]
         flat = points.flatten(0, 1)
-        for group in _even_split(torch.arange(len(flat), device=self.device), self.plan.points):
-            part = slice(int(group[0]), int(group[-1]) + 1)
+        for part in _even_split(len(flat), self.plan.points):
             evaluation = self._evaluate(
                 flat[part],
                 labels[owner[part]],
@@ -191,16 +190,15 @@ class _Engine:
         }
         for measured, column in zip(self.measures, values, strict=True):
             integrals = self._integrate(measured, torch.cat(column).view(count, -1), lengths)
-            result[measured.name] = integrals.cpu().numpy().ravel()
+            result[measured.name] = integrals.cpu().numpy().astype(np.float64).ravel()
         distances = torch.nn.functional.pad(lengths.cumsum(dim=2).mean(dim=1), (1, 0))
-        result["path_length"] = distances.cpu().numpy().ravel()
+        result["path_length"] = distances.cpu().numpy().astype(np.float64).ravel()
         return result
 
     def _points(self, base: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return flat pixel images [n, 1 + P K, D] and, normalised, segment lengths [n, P, K]."""
         if self.paths is None:
-            wide = torch.float64 if self.device.type != "mps" else torch.float32
-            return base[:, None], torch.zeros(len(base), 1, 0, dtype=wide, device=self.device)
+            return base[:, None], base.new_zeros(len(base), 1, 0, dtype=wide_dtype(self.device))
         directions, steps = self.paths.directions, len(self.paths.strengths)
         points = base.new_empty(len(base), 1 + directions * steps, base.shape[1])
         points[:, 0] = base
@@ -260,9 +258,11 @@ class _Engine:
         return flat.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _even_split(indices: torch.Tensor, size: int) -> Sequence[torch.Tensor]:
-    """Split into parts of nearly equal length, none longer than `size`."""
-    return torch.tensor_split(indices, -(-len(indices) // size))
+def _even_split(count: int, size: int) -> Iterator[slice]:
+    """Split 0..count into parts of nearly equal length, none longer than `size`."""
+    parts = -(-count // size)
+    for part in range(parts):
+        yield slice(count * part // parts, count * (part + 1) // parts)
 
 
 def _first_volumes(paths: Paths, volumes: int | None) -> Paths | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from smoothdescent.errors import UserError
-from smoothdescent.sharpness.precision import full_precision
+from smoothdescent.sharpness.precision import full_precision, wide_dtype
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,13 @@ class FrozenNetwork:
 
     Attributes:
         module: the copy.
-        channels_last: memory layout of the copy and of its inputs.
+        layout: memory layout of the copy and of its inputs.
         classes: number of logits.
         saved_bytes: what one point stores for the backward pass, parameters excluded.
     """
 
     module: nn.Module
-    channels_last: bool
+    layout: torch.memory_format
     classes: int
     saved_bytes: int
 
@@ -99,13 +100,11 @@ class FrozenNetwork:
         return Evaluation(points, labels, logits, loss, gradient)
 
     def _evaluate(self, points: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        points = points.detach().contiguous(memory_format=layout).requires_grad_()
+        points = points.detach().contiguous(memory_format=self.layout).requires_grad_()
         logits = self.module(points)
         # The last step in float64 costs nothing, and keeps the tiny losses and gradients of a
         # network that interpolates: float32 rounds 1 - p to a multiple of 6e-8.
-        wide = torch.float64 if points.device.type != "mps" else torch.float32
-        loss = F.cross_entropy(logits.to(wide), labels, reduction="none")
+        loss = F.cross_entropy(logits.to(wide_dtype(points.device)), labels, reduction="none")
         # Samples do not interact in evaluation mode: the sum's gradient holds each one's own.
         (gradient,) = torch.autograd.grad(loss.sum(), points)
         return logits.detach(), loss.detach(), gradient
@@ -126,15 +125,18 @@ def freeze(
     """
     _check_weights(network)
     module = copy.deepcopy(network).to(device=device, dtype=dtype).eval().requires_grad_(False)
-    channels_last = True
+    layout, other = torch.channels_last, torch.contiguous_format
     try:
-        logits, saved = _probe(module.to(memory_format=torch.channels_last), example, True)
+        logits, saved = _probe(module, example, layout)
+        if device.type == "cuda":
+            # Without TF32, either layout may be the faster one, depending on the network.
+            batch = example.expand(max(1, min(256, 2**28 // max(1, saved))), -1, -1, -1)
+            layout = min((other, layout), key=lambda one: _seconds(module, batch, one))
     except RuntimeError:
         # For example x.view(len(x), -1) after a convolution needs the usual layout.
-        channels_last = False
-        module = module.to(memory_format=torch.contiguous_format)
+        layout = other
         try:
-            logits, saved = _probe(module, example, False)
+            logits, saved = _probe(module, example, layout)
         except RuntimeError as error:
             raise UserError(
                 f"network {type(network).__name__} cannot evaluate images of shape "
@@ -146,12 +148,12 @@ def freeze(
             f"network {type(network).__name__} returned {found} for one image; expected logits of "
             "shape [1, classes]"
         )
-    return FrozenNetwork(module, channels_last, logits.shape[1], saved)
+    return FrozenNetwork(module.to(memory_format=layout), layout, logits.shape[1], saved)
 
 
 def check_labels(labels: torch.Tensor, classes: int) -> None:
     """Raise a UserError if a label has no logit."""
-    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise UserError(
             f"labels range from {int(labels.min())} to {int(labels.max())}, but the network has "
             f"{classes} outputs; expected labels from 0 to {classes - 1}"
@@ -172,9 +174,10 @@ def _named_tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _probe(
-    module: nn.Module, example: torch.Tensor, channels_last: bool
+    module: nn.Module, example: torch.Tensor, layout: torch.memory_format
 ) -> tuple[torch.Tensor, int]:
     """Return the logits of one point and the bytes that it stores for the backward pass."""
+    module.to(memory_format=layout)
     weights = {tensor.untyped_storage().data_ptr() for _, tensor in _named_tensors(module)}
     stored: dict[int, int] = {}
 
@@ -184,10 +187,20 @@ def _probe(
             stored[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     points = example.detach().clone(memory_format=layout).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         logits = module(points)
-    if isinstance(logits, torch.Tensor) and logits.requires_grad:
+    if isinstance(logits, torch.Tensor):
         torch.autograd.grad(logits.sum(), points)
     return logits, sum(stored.values())
+
+
+def _seconds(module: nn.Module, points: torch.Tensor, layout: torch.memory_format) -> float:
+    """Return the time of one evaluation of points [N, C, H, W] in a memory layout."""
+    module.to(memory_format=layout)
+    points = points.detach().clone(memory_format=layout).requires_grad_()
+    for _ in range(3):  # the first ones choose and load kernels
+        start = time.perf_counter()
+        (gradient,) = torch.autograd.grad(module(points).sum(), points)
+        float(gradient.sum())  # waits for the device
+    return time.perf_counter() - start

@@ -12,6 +12,7 @@ import torch
 
 from smoothdescent.errors import UserError
 from smoothdescent.sharpness.gradients import Evaluation
+from smoothdescent.sharpness.precision import wide_dtype
 
 MeasureFunction = Callable[[Evaluation], torch.Tensor]
 
@@ -76,7 +77,7 @@ def find_measures(names: tuple[str, ...]) -> list[Measure]:
 @register_measure("accuracy")
 def accuracy(evaluation: Evaluation) -> torch.Tensor:
     """Return 1 where the label has the largest logit, else 0."""
-    return evaluation.correct.to(torch.float64)
+    return evaluation.correct
 
 
 @register_measure("crossentropy")
@@ -99,9 +100,10 @@ def hessian_sumsq(evaluation: Evaluation) -> torch.Tensor:
 
 
 def _norm(x: torch.Tensor) -> torch.Tensor:
-    """Return the Euclidean norm of each entry, in float64: squares of tiny numbers must not vanish.
+    """Return the Euclidean norm of each entry, summed in float64: tiny squares must not vanish.
 
     Args:
         x: [N, ...].
     """
-    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim))).to(torch.float64)
+    dims = tuple(range(1, x.ndim))
+    return torch.linalg.vector_norm(x, dim=dims, dtype=wide_dtype(x.device))

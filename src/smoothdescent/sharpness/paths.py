@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from smoothdescent.errors import UserError
+from smoothdescent.sharpness.precision import wide_dtype
 
 PathFunction = Callable[[torch.Tensor, int, Sequence[float]], torch.Tensor]
 
@@ -138,7 +138,7 @@ def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]
             f"{erased[-1] + directions - 1} smallest singular values of a channel, but images of "
             f"{height}x{width} pixels have {rank}"
         )
-    wide = images.to(torch.float64 if images.device.type != "mps" else torch.float32)
+    wide = images.to(wide_dtype(images.device))
     u, s, vh = torch.linalg.svd(wide, full_matrices=False)  # [N,C,H,r], [N,C,r], [N,C,r,W]
     s = s * (s > rank * torch.finfo(s.dtype).eps * s[..., :1])
     us = u * s[..., None, :]

@@ -38,6 +38,11 @@ def full_precision(device: torch.device | str = "cpu") -> Iterator[None]:
                 setattr(owner, name, value)
 
 
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on a device that lacks it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _switches() -> list[tuple[Any, str, Any]]:
     """Return (owner, attribute, full-precision value) of every setting of this torch version."""
     backends = torch.backends

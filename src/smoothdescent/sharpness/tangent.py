@@ -121,8 +121,8 @@ def tangent_points(
     """
     tangent = tangent or Tangent()
     count, channels, height, width = images.shape
-    coefficients = jitter_coefficients(
-        sample_ids.to(images.device), tangent, seed=seed, channels=channels
+    coefficients = jitter_coefficients(sample_ids.cpu(), tangent, seed=seed, channels=channels).to(
+        images.device, images.dtype
     )
     scale = NormalisedImages(mean, std, height * width, images.dtype, images.device)
     pixels = images.permute(0, 2, 3, 1).reshape(count, -1)
@@ -176,7 +176,7 @@ class NormalisedImages:
         basis[:, 2] = grey.mean(dim=1, keepdim=True)
         basis /= self.std
         # The row of zeros is the point itself, which the product leaves exactly as it is.
-        padded = torch.nn.functional.pad(coefficients, (0, 0, 1, 0)).to(images.dtype)
+        padded = torch.nn.functional.pad(coefficients, (0, 0, 1, 0))
         points = self(images)[:, None].expand(-1, padded.shape[1], -1)
         return torch.baddbmm(points, padded, basis)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from smoothdescent.sharpness.precision import wide_dtype
+
 
 def segment_lengths(points: torch.Tensor) -> torch.Tensor:
     """Return the Euclidean lengths of the segments of paths.
@@ -16,7 +18,7 @@ def segment_lengths(points: torch.Tensor) -> torch.Tensor:
         float64 [N, P, K].
     """
     difference = (points[:, :, 1:] - points[:, :, :-1]).flatten(3)
-    return torch.linalg.vector_norm(difference, dim=3).to(torch.float64)
+    return torch.linalg.vector_norm(difference, dim=3).to(wide_dtype(points.device))
 
 
 def volume_integrals(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -33,7 +35,8 @@ def volume_integrals(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tenso
     Returns:
         float64 [N, K+1].
     """
-    values, lengths = values.to(torch.float64), lengths.to(torch.float64)
+    wide = wide_dtype(values.device)
+    values, lengths = values.to(wide), lengths.to(wide)
     areas = torch.cumsum(lengths * (values[:, :, 1:] + values[:, :, :-1]) / 2, dim=2)
     distances = torch.cumsum(lengths, dim=2)
     empty = distances == 0

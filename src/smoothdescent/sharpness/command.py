@@ -1,0 +1,204 @@
+"""Measure the sharpness of one network around training images, into one Parquet table.
+
+The data are a file written by prepare-data, a folder of Parquet shards in the layout of the Hugging
+Face hub, or a data set's settings as for prepare-data, for example
+{"source": "torchvision", "name": "cifar10", "path": "data"}
+The labels trained on are those of the data, or those of a label table written by make-labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from smoothdescent.data.settings import read_settings
+from smoothdescent.data.sources import read_source
+from smoothdescent.data.store import open_store
+from smoothdescent.devices import choose_device
+from smoothdescent.errors import UserError
+from smoothdescent.files import read_metadata, read_table, sha256_file, write_table
+from smoothdescent.networks.registry import build
+from smoothdescent.networks.weights import load_weights
+from smoothdescent.progress import Progress
+from smoothdescent.provenance import provenance
+from smoothdescent.sharpness.engine import measure
+from smoothdescent.sharpness.paths import Paths, ShiftPaths
+from smoothdescent.sharpness.tangent import STEPS, Tangent
+
+SVD_STRENGTHS = {32: (5, 10, 15, 20, 22, 25), 16: (2, 4, 6, 8, 10, 12)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add = parser.add_argument
+    add("--network", required=True, help="registered name, or import path package.module:factory")
+    add("--width", type=int, help="base width, for a network that has one")
+    add("--weights", required=True, help="the network's weights (.safetensors)")
+    add("--data", required=True, help="data set file, folder of Parquet shards, or settings")
+    add("--split", choices=("train", "test"), default="train", help="images to measure (train)")
+    add("--labels", help="label table with the labels trained on; its split 'train' is measured")
+    add("--mean", type=float, nargs="+", help="per channel of [0,1] pixels; default: the data's")
+    add("--std", type=float, nargs="+", help="likewise")
+    add("--output", required=True, help="the table to write (.parquet)")
+    add("--samples", type=int, help="measure the first so many samples; default: all")
+    add("--paths", choices=("svd", "shift"), default="svd", help="path family (svd)")
+    add("--directions", type=int, default=4, help="paths per image, P (4)")
+    add("--strengths", type=float, nargs="+", help="increasing; default: the specification's")
+    add("--volumes", type=int, help="measure volumes 0 to this; default: all")
+    add("--jitters", type=int, default=4, help="colour jitters per sample, M (4)")
+    add("--magnitude", type=float, default=0.01, help="of the jitters (0.01)")
+    add("--step-size", type=float, default=0.1, help="delta of equation 5 (0.1)")
+    add("--step", choices=STEPS, default="delta", help="evaluate at x + delta u, or at x + u")
+    add("--seed", type=int, default=0, help="seed of the jitters (0)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--dtype", choices=("float32", "float64"), default="float32")
+    add("--memory", help="working memory, such as 512MiB (the default on a CPU)")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images uint8 [N, S, S, 3] of one split, their labels int64 [N], and what belongs to them."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_classes: int
+    source: dict[str, str]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and write the table.
+
+    Raises:
+        UserError: an argument or a file is at fault.
+    """
+    data = _read_data(args)
+    labels, sample_ids, is_noisy = _choose_samples(args, data)
+    size = data.images.shape[1]
+    network = build(args.network, width=args.width, num_classes=data.num_classes, image_size=size)
+    load_weights(args.weights, network)
+    device = choose_device(args.device)
+    paths = _paths(args, size)
+    tangent = Tangent(args.jitters, args.step_size, args.step, args.magnitude)
+    progress = Progress(len(sample_ids), "images", "measuring")
+    every = len(sample_ids) == len(data.images)
+    table = measure(
+        network,
+        data.images if every else data.images[sample_ids],
+        labels,
+        sample_ids,
+        mean=data.mean,
+        std=data.std,
+        paths=paths,
+        tangent=tangent,
+        volumes=args.volumes,
+        layout="NHWC",
+        seed=args.seed,
+        device=device,
+        dtype=getattr(torch, args.dtype),
+        memory=args.memory,
+        progress=lambda done, total: progress.advance(done - progress.done),
+    )
+    progress.close()
+    if is_noisy is not None:
+        rows_per_sample = table.num_rows // len(sample_ids)
+        column = pa.array(np.repeat(is_noisy, rows_per_sample))
+        table = table.add_column(1, "is_noisy", column)
+    settings = {key: value for key, value in vars(args).items() if key != "command"}
+    settings |= {"strengths": paths.strengths, "mean": data.mean, "std": data.std}
+    metadata = {
+        "settings": settings,
+        "weights_sha256": sha256_file(args.weights),
+        **data.source,
+        **provenance(device=str(device), dtype=args.dtype),
+    }
+    write_table(args.output, table, metadata)
+    print(
+        f"{args.output}: {len(sample_ids)} samples, {int(table['volume'][-1].as_py()) + 1} volumes"
+    )
+
+
+def _read_data(args: argparse.Namespace) -> Data:
+    """Open or decode the data set that --data names."""
+    if args.data.endswith(".safetensors"):
+        store = open_store(args.data)
+        split = store.train if args.split == "train" else store.test
+        images, labels = split.images, split.labels
+        mean, std, classes = store.mean, store.std, store.num_classes
+        source = {"data": store.description, "data_sha256": store.sha256}
+    else:
+        decoded = read_source(_source_settings(args.data), threads=torch.get_num_threads())
+        images = getattr(decoded, f"{args.split}_images")
+        labels = getattr(decoded, f"{args.split}_labels")
+        mean, std, classes = decoded.mean, decoded.std, len(decoded.class_names)
+        source = {"data": decoded.description}
+    mean, std = args.mean or mean, args.std or std
+    if mean is None or std is None:
+        raise UserError(
+            f"--data {args.data} does not tell the mean and std that the network was trained with; "
+            "give --mean and --std"
+        )
+    return Data(images, labels, tuple(mean), tuple(std), classes, source)
+
+
+def _source_settings(data: str) -> dict[str, Any]:
+    if data.lstrip().startswith("{"):
+        return read_settings(data)
+    path = Path(data)
+    if path.is_dir():
+        return {"source": "parquet", "path": data}
+    if not path.is_file():
+        raise UserError(
+            f"--data {data} does not exist; expected a data set file, a folder of Parquet shards, "
+            "or settings as JSON or as a YAML file"
+        )
+    return read_settings(data)
+
+
+def _choose_samples(
+    args: argparse.Namespace, data: Data
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return labels int64 [n], sample ids int64 [n] and, with a label table, who is noisy."""
+    labels, sample_ids, is_noisy = data.labels, np.arange(len(data.labels)), None
+    if args.labels is not None:
+        if args.split != "train":
+            raise UserError("--labels holds labels of training images; expected --split train")
+        columns = ["sample_id", "label", "is_noisy", "split"]
+        table = read_table(args.labels, columns).to_pandas()
+        made_from = read_metadata(args.labels).get("data_sha256")
+        if data.source.get("data_sha256", made_from) != made_from:
+            raise UserError(
+                f"{args.labels} was made from other data than {args.data}: its key 'data_sha256' "
+                f"is {made_from}, the data set's checksum is {data.source['data_sha256']}"
+            )
+        table = table[table["split"] == "train"].sort_values("sample_id")
+        sample_ids = table["sample_id"].to_numpy()
+        labels, is_noisy = table["label"].to_numpy(), table["is_noisy"].to_numpy()
+        if len(sample_ids) == 0 or sample_ids[0] < 0 or sample_ids[-1] >= len(data.images):
+            raise UserError(
+                f"{args.labels} names training samples that --data {args.data} does not have; "
+                f"expected at least one, with sample_id 0 to {len(data.images) - 1}"
+            )
+    count = len(sample_ids) if args.samples is None else args.samples
+    if not 1 <= count <= len(sample_ids):
+        raise UserError(f"--samples is {count}; expected 1 to {len(sample_ids)}")
+    return labels[:count], sample_ids[:count], None if is_noisy is None else is_noisy[:count]
+
+
+def _paths(args: argparse.Namespace, size: int) -> Paths:
+    strengths = args.strengths
+    if strengths is None:
+        if args.paths == "svd" and size not in SVD_STRENGTHS:
+            raise UserError(
+                f"--strengths is missing; images of {size} pixels have no default singular values "
+                "to erase"
+            )
+        strengths = SVD_STRENGTHS[size] if args.paths == "svd" else ShiftPaths().strengths
+    return Paths(args.paths, args.directions, strengths)

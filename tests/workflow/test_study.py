@@ -1,0 +1,162 @@
+"""The whole study, small, through Snakemake: files, reruns, single figures, faults."""
+
+import shutil
+
+import pandas as pd
+import pytest
+from workflow.conftest import NAME, SIZES
+
+from smoothdescent.files import read_metadata, read_table
+
+pytestmark = pytest.mark.slow
+
+FIGURES = ("figure1", "figure2", "figure3", "figure5")
+
+
+def modification_times(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_every_figure_is_drawn_and_named(finished_study):
+    folder = finished_study.folder / "results/demo/figures"
+    for name in FIGURES:
+        for suffix in ("pdf", "png", "parquet"):
+            assert (folder / f"{name}.{suffix}").stat().st_size > 1000
+        assert f"results/demo/figures/{name}.pdf" in finished_study.printed
+
+
+def test_nothing_is_left_to_do(finished_study):
+    assert finished_study.jobs() == {}
+
+
+def test_the_last_states_alone_are_kept(finished_study):
+    for width in SIZES["widths"]:
+        for seed in SIZES["seeds"]:
+            run = finished_study.results / "runs" / f"w{width}_s{seed}"
+            assert [p.name for p in run.glob("state_*")] == ["state_e4.safetensors"]
+            assert sorted(p.name for p in run.glob("snapshots_*/*.safetensors")) == [
+                f"e{epoch}.safetensors" for epoch in (0, 1, 2, 4)
+            ]
+            log = finished_study.results / "logs/train" / f"w{width}_s{seed}_e4.log"
+            assert "images/s" in log.read_text()
+            benchmark = finished_study.results / "benchmarks/train" / f"w{width}_s{seed}_e4.tsv"
+            assert "max_rss" in benchmark.read_text()
+
+
+def test_checkpoint_tables_have_the_specified_columns(finished_study):
+    folder = finished_study.results / "sharpness/w2_s1"
+    for end, epoch, volumes in ((2, 0, 1), (2, 1, 1), (2, 2, 1), (4, 4, 7)):
+        path = folder / f"to_e{end}" / f"e{epoch}.parquet"
+        table = read_table(path).to_pandas()
+        assert table.columns.tolist() == [
+            *("experiment", "width", "seed", "epoch", "sample_id", "is_noisy", "volume"),
+            *("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq", "path_length"),
+        ]
+        assert len(table) == 8 * volumes
+        assert not table.isna().any().any()
+        assert set(table["volume"]) == set(range(volumes))
+        first = table.iloc[0]
+        assert (first["experiment"], first["width"], first["seed"]) == (NAME, 2, 1)
+        assert first["epoch"] == epoch
+        metadata = read_metadata(path)
+        for key in ("config_hash", "snapshot_sha256", "library_versions", "device", "precision"):
+            assert metadata[key]
+        assert '"widths":[1,2]' in metadata["experiment_config"]
+
+
+def test_tables_agree_with_the_runs(finished_study):
+    history = read_table(finished_study.results / "history.parquet").to_pandas()
+    sharpness = read_table(finished_study.results / "sharpness.parquet").to_pandas()
+    assert len(history) == 4 * 5
+    labels = read_table(finished_study.results / "labels.parquet").to_pandas()
+    assert labels["is_noisy"].sum() == 20 and len(labels) == 100
+    checkpoint = read_table(finished_study.results / "sharpness/w2_s0/to_e4/e4.parquet").to_pandas()
+    row = sharpness.query("width == 2 and seed == 0 and epoch == 4 and subset == 'all'")
+    at_points = checkpoint[checkpoint["volume"] == 0]
+    volume_zero = row[row["volume"] == 0].iloc[0]
+    for measure in ("accuracy", "crossentropy", "jacobian_norm"):
+        assert volume_zero[measure] == pytest.approx(at_points[measure].mean())
+    hessian = at_points["hessian_sumsq"].pow(0.5).mean() / (4**2 * 0.1**2)
+    assert volume_zero["hessian_norm"] == pytest.approx(hessian)
+
+
+def test_one_figure_by_name_from_existing_tables(finished_study):
+    figures = finished_study.folder / "results/demo/figures"
+    before = modification_times(finished_study.folder / "results")
+    for path in figures.glob("figure3.*"):
+        path.unlink()
+    assert finished_study.jobs("figure3") == {"draw_figure": 1, "figure3": 1}
+    printed = finished_study.run("figure3")
+    assert "figures/figure3.pdf" in printed and "figures/figure2.pdf" not in printed
+    after = modification_times(finished_study.folder / "results")
+    changed = {p.name for p in after if after[p] != before.get(p)}
+    assert changed - {"figure3.log", "figure3.tsv"} == {
+        f"figure3.{suffix}" for suffix in ("pdf", "png", "parquet")
+    }
+
+
+def test_a_job_run_again_costs_no_training(finished_study):
+    """Snakemake deletes the outputs of a job that it runs again; the work is still there."""
+    before = read_table(finished_study.results / "history.parquet").to_pandas()
+    log = finished_study.results / "logs/train/w1_s0_e4.log"
+    again = ("--forcerun", "train_last_segment", "measure_segment")
+    assert finished_study.jobs(*again)["train_last_segment"] == 4
+    finished_study.run(*again)
+    assert "resumed from" in log.read_text() and "epoch 4:" not in log.read_text()
+    pd.testing.assert_frame_equal(
+        before, read_table(finished_study.results / "history.parquet").to_pandas()
+    )
+
+
+def test_dump_config(finished_study):
+    printed = finished_study.run("dump_config")
+    assert "scale: demo" in printed and "training ends" not in printed
+    assert "epochs: 4" in printed
+
+
+def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
+    study = finished_study.copy_to(tmp_path / "longer")
+    shutil.copytree(finished_study.folder / "results", study.folder / "results", symlinks=True)
+    shutil.copytree(finished_study.folder / ".snakemake", study.folder / ".snakemake")
+    study.set(epochs=5, segments=[2, 4], widths=[2], seeds=[0])
+    before = modification_times(study.results / "runs")
+    jobs = study.jobs()
+    assert "train_segment" not in jobs
+    assert jobs["train_last_segment"] == 1
+    assert jobs["measure_segment"] <= 2
+    study.run()
+    after = modification_times(study.results / "runs")
+    kept = {p for p in before if p.parts[-2].startswith("snapshots") or p.name.startswith("history")}
+    assert all(after[p] == before[p] for p in kept)
+    assert not (study.results / "runs/w2_s0/state_e4.safetensors").exists()
+
+    whole = study.copy_to(tmp_path / "whole")
+    whole.run()
+    for table in ("history", "sharpness"):
+        pd.testing.assert_frame_equal(
+            read_table(study.results / f"{table}.parquet").to_pandas(),
+            read_table(whole.results / f"{table}.parquet").to_pandas(),
+        )
+
+
+def test_an_unknown_key_stops_before_anything_runs(new_study):
+    new_study.set(epoch=3)
+    printed = new_study.run(succeeds=False)
+    assert f"config.yaml: experiments.{NAME}.epoch: unknown key" in printed
+    assert not (new_study.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ({"source": "parquet", "path": "nowhere"}, "nowhere"),
+        ({"source": "torchvision", "name": "cifar10", "path": "x", "download": False}, "parquet"),
+    ],
+)
+def test_missing_images_are_told(new_study, dataset, words):
+    new_study.config["datasets"]["procedural10"] = dataset
+    new_study.write()
+    printed = new_study.run(succeeds=False)
+    assert "smoothdescent: error:" in printed and words in printed
+    assert "Traceback" not in printed
+    assert not list((new_study.folder / "results/demo/data").glob("*"))
