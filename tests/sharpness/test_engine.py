@@ -10,12 +10,10 @@ from torch import nn
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.sharpness import (
-    Paths,
     ShiftPaths,
     SVDPaths,
     Tangent,
     hessian_norm,
-    jitter_coefficients,
     measure,
     path_images,
     tangent_points,
@@ -393,9 +391,3 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         command = [sys.executable, "-c", code, f"{budget}MiB"]
         grown = int(subprocess.run(command, check=True, capture_output=True).stdout)
         assert grown < budget * 1024
-
-
-def test_any_coefficients_can_be_fed_in():
-    """A path family of the user's own points gives the integrals along them."""
-    assert jitter_coefficients(torch.arange(2), Tangent()).shape == (2, 4, 3)
-    assert Paths("svd", 1, [1, 2]).strengths == (1, 2)

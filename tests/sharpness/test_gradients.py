@@ -42,7 +42,7 @@ def test_linear_softmax_has_its_closed_form():
 
 
 def test_tiny_losses_keep_their_digits_in_float32():
-    # Logits 0 and 40: the loss is log(1 + exp(-40)) = 4.2e-18, far below float32's epsilon.
+    # Logits 0 and 30: the loss is log(1 + exp(-30)) = 9.4e-14, far below float32's epsilon.
     linear = nn.Linear(1, 2, bias=False)
     linear.load_state_dict({"weight": torch.tensor([[0.0], [30.0]])})
     network = nn.Sequential(nn.Flatten(), linear)
@@ -79,19 +79,24 @@ def test_stored_bytes_leave_out_the_weights():
     assert frozen.saved_bytes == 1000 * 4  # the output of tanh; the linear layers need weights only
 
 
-def test_settings_of_precision_come_back():
-    before = torch.get_float32_matmul_precision()
+def test_reduced_precision_is_off_inside_and_comes_back():
+    x = torch.rand(64, 512, generator=torch.Generator().manual_seed(0))
+    exact = x.double() @ x.double().T
+    backends = torch.backends
+    before = torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
     try:
-        torch.set_float32_matmul_precision("medium")
+        torch.set_float32_matmul_precision("medium")  # bfloat16 products, where there are any
+        backends.cudnn.allow_tf32 = True
+        reduced = x @ x.T
         with full_precision():
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert not torch.backends.cuda.matmul.allow_tf32
-            assert not torch.backends.cudnn.allow_tf32
+            torch.testing.assert_close((x @ x.T).double(), exact, rtol=1e-6, atol=0)
+        assert torch.equal(x @ x.T, reduced)
         assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.backends.cudnn.allow_tf32
-        assert not torch.backends.cudnn.benchmark
+        assert backends.cuda.matmul.allow_tf32 and backends.cudnn.allow_tf32
+        assert not backends.cudnn.benchmark
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        backends.cudnn.allow_tf32 = before[1]
 
 
 def test_surrounding_contexts_do_not_matter():
@@ -110,15 +115,14 @@ def test_the_network_is_left_as_it_is():
     network = smooth().train()
     network.linear.weight.requires_grad_(False)
     network(normalised(random_images(2))).sum().backward()
-    before = copy.deepcopy(network)
+    before, gradient = copy.deepcopy(network), network.convolution.weight.grad.clone()
     input_gradients(network, normalised(random_images(2)), random_labels(2))
     assert network.training and network.norm.training
-    for (name, was), now in zip(
-        before.named_parameters(), network.parameters(), strict=True
-    ):
+    for was, now in zip(before.parameters(), network.parameters(), strict=True):
         assert torch.equal(was, now) and was.requires_grad == now.requires_grad
         assert was.stride() == now.stride()
-        assert name == "linear.weight" or torch.equal(was.grad, now.grad)
+    assert torch.equal(network.convolution.weight.grad, gradient)
+    assert network.linear.weight.grad is None
     for was, now in zip(before.buffers(), network.buffers(), strict=True):
         assert torch.equal(was, now)
 

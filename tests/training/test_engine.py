@@ -113,7 +113,9 @@ def test_history_splits_clean_noisy_and_corrupted():
     assert row["train_loss_noisy"] == pytest.approx(losses[data.is_noisy].mean().item())
     _, right = evaluate(run.network, data.test_images, data.test_labels)
     of_corrupted = (data.test_labels == 1) | (data.test_labels == 4)
-    assert row["test_error_corrupted"] == pytest.approx(1 - right[of_corrupted].double().mean().item())
+    assert row["test_error_corrupted"] == pytest.approx(
+        1 - right[of_corrupted].double().mean().item()
+    )
     assert row["test_error_unperturbed"] == pytest.approx(
         1 - right[~of_corrupted].double().mean().item()
     )

@@ -126,7 +126,9 @@ def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
     assert jobs["measure_segment"] <= 2
     study.run()
     after = modification_times(study.results / "runs")
-    kept = {p for p in before if p.parts[-2].startswith("snapshots") or p.name.startswith("history")}
+    kept = {
+        p for p in before if p.parts[-2].startswith("snapshots") or p.name.startswith("history")
+    }
     assert all(after[p] == before[p] for p in kept)
     assert not (study.results / "runs/w2_s0/state_e4.safetensors").exists()
 

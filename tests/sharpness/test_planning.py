@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from smoothdescent.errors import UserError
+from smoothdescent.sharpness.planning import parse_memory, plan
+
+CPU = torch.device("cpu")
+SIZES = {"image_bytes": 12288, "points_per_sample": 25, "inputs_per_point": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [(1000, 1000), ("1000", 1000), ("2KiB", 2048), ("1.5 MiB", 3 * 2**19), ("4gb", 4 * 10**9)],
+)
+def test_budgets(text, size):
+    assert parse_memory(text, CPU) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "-1", 0, "3 parsecs", 1.5e-3])
+def test_wrong_budgets(text):
+    with pytest.raises(UserError, match="memory is"):
+        parse_memory(text, CPU)
+
+
+def test_batches_on_a_cpu_are_about_100_inputs_and_fewer_for_large_networks():
+    roomy = 2**30
+    assert plan(roomy, CPU, saved_bytes=130_000, **SIZES).inputs == 100
+    assert 16 < plan(roomy, CPU, saved_bytes=480_000, **SIZES).inputs < 100
+    assert plan(roomy, CPU, saved_bytes=2_000_000, **SIZES).inputs == 16
+
+
+def test_batches_shrink_with_the_budget_down_to_one():
+    plans = [
+        plan(budget, CPU, saved_bytes=480_000, **SIZES)
+        for budget in (2**30, 30 * 2**20, 10 * 2**20, 5 * 2**20, 3 * 2**20)
+    ]
+    for attribute in ("inputs", "points", "samples"):
+        sizes = [getattr(chosen, attribute) for chosen in plans]
+        assert sizes == sorted(sizes, reverse=True) and sizes[-1] == 1
+    assert plans[0].points == plans[0].inputs // 5
+    with pytest.raises(UserError, match="need at least"):
+        plan(2**20, CPU, saved_bytes=480_000, **SIZES)

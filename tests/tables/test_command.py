@@ -1,0 +1,72 @@
+"""Means over all, clean and noisy samples, and what is missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from smoothdescent.config.load import read_yaml, resolve
+from smoothdescent.errors import UserError
+from smoothdescent.files import write_table
+from smoothdescent.tables.command import checkpoint_means, checkpoint_tables
+
+NAME = "convnet-cifar10-noise20"
+
+
+@pytest.fixture
+def experiment(request):
+    config = read_yaml(request.config.rootpath / "config.yaml")
+    config["scales"]["demo"]["experiments"][NAME] |= {
+        "epochs": 4,
+        "segments": [2],
+        "snapshots": [1],
+    }
+    return resolve(config).experiments[NAME]
+
+
+def checkpoint(samples, volumes, noisy):
+    draw = np.random.default_rng(0)
+    rows = samples * volumes
+    return pd.DataFrame(
+        {
+            "experiment": NAME,
+            "width": 3,
+            "seed": 1,
+            "epoch": 4,
+            "sample_id": np.repeat(np.arange(samples), volumes),
+            "is_noisy": np.repeat(np.arange(samples) < noisy, volumes),
+            "volume": np.tile(np.arange(volumes), samples),
+            **{
+                name: draw.random(rows)
+                for name in ("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq")
+            },
+            "path_length": draw.random(rows),
+        }
+    )
+
+
+@pytest.mark.parametrize("noisy", [0, 4, 10])
+def test_means_of_subsets(tmp_path, experiment, noisy):
+    table = checkpoint(10, 3, noisy)
+    write_table(tmp_path / "t.parquet", table)
+    means = checkpoint_means(tmp_path / "t.parquet", experiment)
+    present = {"all"} | ({"clean"} if noisy < 10 else set()) | ({"noisy"} if noisy else set())
+    assert set(means["subset"]) == present
+    assert len(means) == 3 * len(present)
+    for _, row in means.iterrows():
+        chosen = table[table["volume"] == row["volume"]]
+        if row["subset"] != "all":
+            chosen = chosen[chosen["is_noisy"] == (row["subset"] == "noisy")]
+        assert row["samples"] == len(chosen)
+        assert row["jacobian_norm"] == pytest.approx(chosen["jacobian_norm"].sum() / len(chosen))
+        # Equation 5 with M = 4 and delta = 0.1: 1 / (M^2 delta^2) = 6.25.
+        hessian = 6.25 * np.sqrt(chosen["hessian_sumsq"]).sum() / len(chosen)
+        assert row["hessian_norm"] == pytest.approx(hessian)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path, experiment):
+    for name in ("to_e2/e1", "to_e2/e2", "to_e4/e4"):
+        path = tmp_path / f"{name}.parquet"
+        with pytest.raises(UserError, match=rf"{name}\.parquet does not exist"):
+            checkpoint_tables(tmp_path, experiment)
+        write_table(path, checkpoint(2, 1, 1))
+    assert len(checkpoint_tables(tmp_path, experiment)) == 3

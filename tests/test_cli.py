@@ -1,0 +1,64 @@
+"""The command line: every stage has help, and a fault is one sentence with status 2."""
+
+import subprocess
+import sys
+
+import pytest
+
+from smoothdescent.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as done:
+        main([command, "--help"])
+    assert done.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: smoothdescent {command}")
+    assert len(printed.split("\n\n")[1].split()) > 5, "the command says what it does"
+
+
+def test_a_fault_is_one_sentence(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["config", "nowhere.yaml"])
+    assert done.value.code == 2
+    error = capsys.readouterr().err
+    assert error == "smoothdescent: error: nowhere.yaml does not exist; expected a YAML file\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--scale"], ["no-such-stage"]])
+def test_no_command(arguments, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(arguments)
+    assert done.value.code == 2
+    assert "usage: smoothdescent" in capsys.readouterr().err
+
+
+LIGHT = """
+import sys
+import smoothdescent.{module}
+assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith("smooth"))
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["cli", "config.command", "tables.command", "figures.command", "data.labels"]
+)
+def test_stages_that_start_without_torch(module):
+    subprocess.run([sys.executable, "-c", LIGHT.format(module=module)], check=True)
+
+
+def test_config_command(tmp_path, capsys, request):
+    config = str(request.config.rootpath / "config.yaml")
+    main(["config", config, "--scale", "paper"])
+    assert "scale: paper" in capsys.readouterr().out
+    output = tmp_path / "c.yaml"
+    name = "convnet-cifar10-noise20"
+    main(["config", config, "--experiment", name, "--output", str(output)])
+    assert name in output.read_text()
+    with pytest.raises(SystemExit):
+        main(["config", config, "--experiment", "other"])
+    assert f"expected one of {name}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["config", config, "--output", str(output)])
+    assert "--output needs --experiment" in capsys.readouterr().err

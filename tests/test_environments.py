@@ -1,0 +1,49 @@
+"""pip and conda install the same versions, and the package asks for nothing else."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def pins(lines):
+    found = (re.fullmatch(r"([A-Za-z0-9_.-]+)==([\w.]+)", line.strip()) for line in lines)
+    return {match[1].lower(): match[2] for match in found if match}
+
+
+PINNED = pins((REPOSITORY / "requirements.txt").read_text().splitlines())
+ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
+def test_conda_pins_what_pip_pins(path):
+    dependencies = yaml.safe_load(path.read_text())["dependencies"]
+    [packages] = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
+    conda = pins(packages)
+    assert len(conda) == len(packages), "every package is pinned"
+    assert conda == {name: PINNED[name] for name in conda}
+
+
+def test_every_rule_has_an_environment():
+    text = "".join(p.read_text() for p in (REPOSITORY / "workflow/rules").glob("*.smk"))
+    named = set(re.findall(r'"\.\./\.\./(envs/[a-z]+\.yaml)"', text))
+    assert named == {f"envs/{path.name}" for path in ENVIRONMENTS}
+    for rule in re.split(r"\n(?=rule )", text):
+        if "shell:" in rule:
+            assert "conda:" in rule, rule.splitlines()[0]
+
+
+def test_the_package_depends_on_pinned_libraries_alone():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[A-Za-z0-9_.-]+", line)[0].lower() for line in project["dependencies"]}
+    assert names <= PINNED.keys()
+
+
+def test_torch_and_torchvision_match():
+    # torchvision 0.N is built for torch 2.(N - 15).
+    torch, torchvision = (PINNED[name].split(".") for name in ("torch", "torchvision"))
+    assert int(torch[1]) + 15 == int(torchvision[1])
