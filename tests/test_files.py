@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         temporary.write_text("half")
         raise RuntimeError("midway")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_new_files_follow_the_umask(tmp_path):
@@ -60,7 +60,7 @@ def test_no_space_for_a_table(tmp_path):
     )
     assert "cannot write" in run.stdout and str(path) in run.stdout, run.stderr
     assert read_table(path)["x"].to_pylist() == [1]
-    assert os.listdir(tmp_path) == ["t.parquet"]
+    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
 
 
 def test_table_round_trip_with_metadata(tmp_path):

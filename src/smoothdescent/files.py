@@ -43,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         # Some writers make files that their owner alone can read, whatever the user's umask says.
         temporary.chmod(0o666 & ~_UMASK)
-        with open(temporary, "rb+") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except Exception as error:
@@ -85,7 +85,7 @@ def _explain(error: OSError) -> str:
 
 def sha256_file(path: str | Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

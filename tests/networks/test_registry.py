@@ -1,5 +1,7 @@
 """Networks by name, and their weights on disk."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ def test_convnet_is_the_five_layer_cnn(width, image_size):
     network = build("convnet", width=width, num_classes=10, image_size=image_size)
     w = width
     channels = [3, w, 2 * w, 4 * w, 8 * w]
-    expected = sum(9 * a * b + b for a, b in zip(channels, channels[1:], strict=False))
+    expected = sum(9 * a * b + b for a, b in pairwise(channels))
     assert count_parameters(network) == expected + 8 * w * 10 + 10
 
     x = torch.randn(2, 3, image_size, image_size)

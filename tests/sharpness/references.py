@@ -38,9 +38,9 @@ def random_labels(count, classes=3, seed=0):
 
 def normalised(images):
     shape = (-1, 1, 1)
-    return (images - torch.tensor(MEAN, dtype=torch.float64).view(shape)) / torch.tensor(STD, dtype=torch.float64).view(
-        shape
-    )
+    return (images - torch.tensor(MEAN, dtype=torch.float64).view(shape)) / torch.tensor(
+        STD, dtype=torch.float64
+    ).view(shape)
 
 
 def loss_and_gradient(network, point, label):

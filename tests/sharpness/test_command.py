@@ -26,10 +26,8 @@ def files(tmp_path_factory):
     settings = json.dumps(PROCEDURAL)
     main(["prepare-data", "--settings", settings, "--name", "tiny", "--output", str(data)])
     noise = {"validation": 8, "noise": {"kind": "symmetric", "rate": 0.5}}
-    main(
-        ["make-labels", "--data", str(data), "--settings", json.dumps(noise)]
-        + ["--output", str(labels)]
-    )
+    options = ["--settings", json.dumps(noise), "--output", str(labels)]
+    main(["make-labels", "--data", str(data), *options])
     torch.manual_seed(0)
     network = build("convnet", width=2, num_classes=10, image_size=16)
     save_weights(folder / "weights.safetensors", network, {})
@@ -57,11 +55,11 @@ def test_the_table_is_that_of_the_library(files, tmp_path):
 
     output = tmp_path / "table.parquet"
     labels = files / "labels.parquet"
-    main(
-        arguments(files, output, "--labels", str(labels), "--samples", "9", "--jitters", "2")
-        + ["--strengths", "3", "6", "--directions", "2", "--seed", "5", "--step", "full"]
-        + ["--memory", "64MiB"]
+    options = (
+        f"--labels {labels} --samples 9 --jitters 2 --strengths 3 6 --directions 2 --seed 5 "
+        "--step full --memory 64MiB"
     )
+    main(arguments(files, output, *options.split()))
     store = open_store(files / "data.safetensors")
     frame = read_table(labels).to_pandas().query("split == 'train'")[:9]
     expected = measure(
@@ -158,10 +156,8 @@ def test_labels_of_other_data(files, tmp_path, capsys):
     settings = json.dumps(PROCEDURAL | {"seed": 1})
     main(["prepare-data", "--settings", settings, "--name", "other", "--output", str(other)])
     with pytest.raises(SystemExit):
-        main(
-            arguments(files, tmp_path / "t.parquet", "--labels", str(files / "labels.parquet"))
-            + ["--data", str(other)]
-        )
+        options = ("--labels", str(files / "labels.parquet"), "--data", str(other))
+        main(arguments(files, tmp_path / "t.parquet", *options))
     assert "was made from other data" in capsys.readouterr().err
 
 

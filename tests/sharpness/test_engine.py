@@ -5,6 +5,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sharpness.references import (
+    MEAN,
+    STD,
+    loss_and_gradient,
+    normalised,
+    random_images,
+    random_labels,
+    smooth,
+)
 from torch import nn
 
 from smoothdescent.errors import UserError
@@ -17,15 +26,6 @@ from smoothdescent.sharpness import (
     measure,
     path_images,
     tangent_points,
-)
-from sharpness.references import (
-    MEAN,
-    STD,
-    loss_and_gradient,
-    normalised,
-    random_images,
-    random_labels,
-    smooth,
 )
 
 EXACT = {"mean": MEAN, "std": STD, "dtype": torch.float64}
@@ -83,9 +83,7 @@ def naive(network, images, labels, sample_ids, paths, tangent, seed):
 def test_measure_matches_loops(paths, step):
     network, tangent = smooth(), Tangent(jitters=2, step_size=0.3, step=step, magnitude=0.05)
     images, labels, ids = random_images(3), random_labels(3), torch.tensor([4, 1, 7])
-    found = measure(
-        network, images, labels, ids, paths=paths, tangent=tangent, seed=3, **EXACT
-    )
+    found = measure(network, images, labels, ids, paths=paths, tangent=tangent, seed=3, **EXACT)
     assert found.column_names == ["sample_id", "volume", *MEASURES, "path_length"]
     assert [str(kind) for kind in found.schema.types] == ["int64", "int16"] + ["double"] * 5
     expected = naive(network, images, labels, ids, paths, tangent, 3)
@@ -159,7 +157,9 @@ def test_quadratic_losses_have_their_closed_form():
 def test_linear_networks_have_no_curvature_beyond_the_softmax():
     linear = nn.Linear(48, 1, bias=False).double()
     network = nn.Sequential(nn.Flatten(), linear)  # one class: the loss is zero everywhere
-    table = columns(measure(network, random_images(2, size=4), [0, 0], paths=SVDPaths(1, (2,)), **EXACT))
+    table = columns(
+        measure(network, random_images(2, size=4), [0, 0], paths=SVDPaths(1, (2,)), **EXACT)
+    )
     for name in ("crossentropy", "jacobian_norm", "hessian_sumsq"):
         assert not table[name].any()
     assert (table["accuracy"] == 1).all()
@@ -174,7 +174,9 @@ def test_the_result_does_not_depend_on_batches_memory_order_or_threads():
 
     order = np.random.default_rng(0).permutation(9)
     shuffled = measure(network, images[order], labels[order], ids[order], **settings)
-    assert_tables_close(table, shuffled.sort_by([("sample_id", "ascending"), ("volume", "ascending")]))
+    assert_tables_close(
+        table, shuffled.sort_by([("sample_id", "ascending"), ("volume", "ascending")])
+    )
 
     batches = [(images[i : i + 4], labels[i : i + 4], ids[i : i + 4]) for i in (0, 4, 8)]
     assert_tables_close(table, measure(network, iter(batches), **settings))
@@ -224,9 +226,7 @@ def test_an_ambiguous_layout_must_be_named():
     with pytest.raises(UserError, match="layout='NCHW'"):
         measure(network, images, labels, volumes=0, **EXACT)
     first = measure(network, images, labels, volumes=0, layout="NCHW", **EXACT)
-    second = measure(
-        network, images.permute(0, 2, 3, 1), labels, volumes=0, layout="NHWC", **EXACT
-    )
+    second = measure(network, images.permute(0, 2, 3, 1), labels, volumes=0, layout="NHWC", **EXACT)
     assert first.equals(second)
 
 

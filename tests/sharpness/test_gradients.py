@@ -2,11 +2,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-
-from smoothdescent.errors import UserError
-from smoothdescent.sharpness import full_precision, input_gradients
-from smoothdescent.sharpness.gradients import _seconds, freeze
 from sharpness.references import (
     loss_and_gradient,
     normalised,
@@ -14,6 +9,11 @@ from sharpness.references import (
     random_labels,
     smooth,
 )
+from torch import nn
+
+from smoothdescent.errors import UserError
+from smoothdescent.sharpness import full_precision, input_gradients
+from smoothdescent.sharpness.gradients import _seconds, freeze
 
 CPU = torch.device("cpu")
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sharpness.references import MEAN, STD, normalised, random_images, random_labels, smooth
 
 from smoothdescent.sharpness import SVDPaths, input_gradients, measure, path_images
 from smoothdescent.sharpness.measures import MEASURES
 from smoothdescent.sharpness.paths import PATH_FAMILIES
-from sharpness.references import MEAN, STD, normalised, random_images, random_labels, smooth
 
 GUIDE = Path(__file__).parents[2] / "docs" / "sharpness.md"
 
@@ -33,7 +33,7 @@ def documented():
 
 
 def test_the_documented_measure(documented):
-    network, images, labels = smooth(), random_images(3), random_labels(3)
+    network, images, labels = smooth().eval(), random_images(3), random_labels(3)
     table = measure(
         network,
         images,
@@ -75,9 +75,7 @@ def test_other_points_can_be_fed_in_and_compared():
     evaluated = input_gradients(network, points, labels.repeat_interleave(2 * 3))
     norms = evaluated.gradient.flatten(1).norm(dim=1).view(3, 2, 3)
     lengths = segment_lengths(points.view(3, 2, 3, *images.shape[1:]))
-    table = measure(
-        network, images, labels, mean=MEAN, std=STD, paths=paths, dtype=torch.float64
-    )
+    table = measure(network, images, labels, mean=MEAN, std=STD, paths=paths, dtype=torch.float64)
     np.testing.assert_allclose(
         table["jacobian_norm"].to_numpy(), volume_integrals(norms, lengths).ravel(), rtol=1e-10
     )

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sharpness.references import random_images
 
 from smoothdescent.errors import UserError
 from smoothdescent.sharpness import Paths, ShiftPaths, SVDPaths, path_images
-from sharpness.references import random_images
 
 
 def numpy_svd_image(image, direction, strength):

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from sharpness.references import MEAN, STD, normalised, random_images
 from torchvision.transforms import functional
 
 from smoothdescent.errors import UserError
 from smoothdescent.randomness import sample_uniforms
 from smoothdescent.sharpness import Tangent, jitter_coefficients, tangent_points
 from smoothdescent.sharpness.tangent import ORDERS
-from sharpness.references import MEAN, STD, normalised, random_images
 
 ADJUST = (
     functional.adjust_brightness,
@@ -67,7 +67,7 @@ def test_factors_and_orders_are_uniform():
     coefficients = jitter_coefficients(ids, tangent)
     # In the brightness-like part a+1 is the product of the three factors.
     product = coefficients[..., 0] + 1
-    assert 0.75**3 <= product.min() and product.max() <= 1.25**3
+    assert product.min() >= 0.75**3 and product.max() <= 1.25**3
     assert abs(product.mean() - 1) < 0.01
     assert abs(product.var() - ((1 + 0.25**2 / 3) ** 3 - 1)) < 0.003
     order = (sample_uniforms(0, "jitter", sample_ids=ids, count=4)[:, 3] * 6).long()
@@ -93,6 +93,4 @@ def test_wrong_settings(wrong):
 
 def test_images_of_two_channels_have_no_jitter():
     with pytest.raises(UserError, match="2 channels"):
-        tangent_points(
-            random_images(1, channels=2), torch.tensor([0]), mean=MEAN[:2], std=STD[:2]
-        )
+        tangent_points(random_images(1, channels=2), torch.tensor([0]), mean=MEAN[:2], std=STD[:2])

@@ -104,7 +104,7 @@ def test_history_splits_clean_noisy_and_corrupted():
     train(run, data, experiment, seed=0, until=2, evaluate_at={1})
     assert [row["epoch"] for row in run.history] == [0, 1, 2]
     row = run.history[-1]
-    losses, correct = evaluate(run.network, data.images, data.labels)
+    losses, _ = evaluate(run.network, data.images, data.labels)
     share = data.is_noisy.double().mean().item()
     assert 0 < share < 1
     for name in ("loss", "accuracy"):

@@ -1,4 +1,4 @@
-"""A run is bit-identical whether or not it was interrupted: by a signal, a kill or a new segment."""
+"""A run is bit-identical whether or not a signal, a kill or a new segment interrupted it."""
 
 import json
 import os

@@ -6,7 +6,6 @@ from pathlib import Path
 import yaml
 
 from smoothdescent.config.load import read_yaml, resolve, write_experiment
-from smoothdescent.data.labels import make_labels
 from smoothdescent.data.sources import read_source
 from smoothdescent.data.store import write_store
 from smoothdescent.files import canonical_json
@@ -51,10 +50,8 @@ class Files:
                 read_source(study.datasets["procedural10"].model_dump(mode="json")),
             )
         settings = canonical_json(study.label_settings(NAME))
-        main(
-            ["make-labels", "--data", str(self.data), "--settings", settings]
-            + ["--output", str(self.labels)]
-        )
+        words = ["make-labels", "--data", self.data, "--settings", settings]
+        main([str(word) for word in [*words, "--output", self.labels]])
 
     def train_arguments(self, until, start=None, tag="", width=2, seed=0):
         """Return the arguments of one segment's training; outputs are in a folder `tag`."""

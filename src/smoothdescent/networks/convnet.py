@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -27,7 +29,7 @@ class ConvNet(nn.Module):
         channels = [in_channels, width, 2 * width, 4 * width, 8 * width]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, kernel_size=3, padding=1)
-            for before, after in zip(channels[:-1], channels[1:], strict=True)
+            for before, after in pairwise(channels)
         )
         self.pool = nn.MaxPool2d(2)
         self.last_pool = nn.MaxPool2d(image_size // SMALLEST_IMAGE)

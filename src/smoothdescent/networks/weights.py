@@ -39,7 +39,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     """
     with _opened(path) as file:
         # A copy of each tensor: the mapped pages would otherwise keep a replaced file alive.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         return tensors, _metadata(file)
 
 
