@@ -23,5 +23,9 @@ rule all:
     localrule: True
 
 
+onstart:
+    write_configurations()
+
+
 onsuccess:
     name_new_figures()

@@ -4,8 +4,8 @@ In one run, slice by slice, so that other work on the machine slows both alike:
 - bare: as many forward passes and input gradients as the engine needs, at given points, in the best
   batch size, parameters frozen, in the better memory layout; nothing else.
 - engine: `smoothdescent.sharpness.measure`, all four measures over all volumes.
-- naive: one run per measure, each augmenting image by image in a data loader, evaluating every
-  anchor again, with parameter gradients; timed on fewer images and scaled up.
+- naive: one run per measure, each augmenting image by image in a data loader, evaluating both ends
+  of every segment, with parameter gradients; timed on fewer images and scaled up.
 
 python benchmarks/sharpness.py --widths 4 16
 python benchmarks/sharpness.py --widths 4 16 64 --device cuda --images 4096 --slices 4
@@ -199,19 +199,20 @@ class Naive:
 
 
 class Anchors(Dataset):
-    """One anchor of one path of one image per entry, decomposed anew each time."""
+    """One end of one segment of one path of one image per entry, decomposed anew each time."""
 
     def __init__(self, images, labels, paths, jitters, tangent):
         self.images, self.labels, self.paths = images, labels, paths
         self.jitters, self.tangent = jitters, tangent
-        self.per_path = 1 + len(paths.strengths)
+        self.per_path = 2 * len(paths.strengths)
         self.mean, self.std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
 
     def __len__(self) -> int:
         return len(self.images) * self.paths.directions * self.per_path
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        index, k = divmod(index, self.per_path)
+        index, end = divmod(index, self.per_path)
+        k = (end + 1) // 2  # segment k joins anchors k and k + 1
         n, p = divmod(index, self.paths.directions)
         image = self.images[n]
         if k and self.paths.family == "svd":

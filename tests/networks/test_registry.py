@@ -46,6 +46,11 @@ def test_import_path():
     assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 7)
 
 
+def test_torchvision_network():
+    network = build("torchvision.models:resnet18", width=None, num_classes=7, image_size=32)
+    assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+
+
 @pytest.fixture(autouse=True)
 def importable(monkeypatch, request):
     monkeypatch.syspath_prepend(request.path.parent)

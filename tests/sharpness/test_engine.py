@@ -284,6 +284,25 @@ def test_the_network_is_left_as_it_is():
         assert torch.equal(tensor, before[name])
 
 
+def test_a_torchvision_resnet_and_a_loader():
+    from torchvision.models import resnet18
+
+    network = resnet18(num_classes=3)
+    images, labels = random_images(2, size=32).float(), random_labels(2)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(images, labels), batch_size=1
+    )
+    paths = SVDPaths(1, (20,))
+    table = columns(measure(network, loader, mean=MEAN, std=STD, paths=paths))
+    network.eval()
+    for n in range(2):
+        point = normalised(images[n]).float()
+        loss, _, gradient = loss_and_gradient(network, point, labels[n])
+        assert table["crossentropy"][2 * n] == pytest.approx(loss, rel=1e-4)
+        assert table["jacobian_norm"][2 * n] == pytest.approx(float(gradient.norm()), rel=1e-3)
+    assert np.isfinite(table["hessian_sumsq"]).all() and table["path_length"][1] > 0
+
+
 def test_progress_counts_samples():
     calls = []
     measure(

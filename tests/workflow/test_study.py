@@ -17,6 +17,14 @@ def modification_times(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
+def copy_results(study, folder):
+    """Return a copy of a study with its results and Snakemake's records of them."""
+    copy = study.copy_to(folder)
+    for name in ("results", ".snakemake"):
+        shutil.copytree(study.folder / name, copy.folder / name)
+    return copy
+
+
 def test_every_figure_is_drawn_and_named(finished_study):
     folder = finished_study.folder / "results/demo/figures"
     for name in FIGURES:
@@ -115,9 +123,7 @@ def test_dump_config(finished_study):
 
 
 def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
-    study = finished_study.copy_to(tmp_path / "longer")
-    shutil.copytree(finished_study.folder / "results", study.folder / "results", symlinks=True)
-    shutil.copytree(finished_study.folder / ".snakemake", study.folder / ".snakemake")
+    study = copy_results(finished_study, tmp_path / "longer")
     study.set(epochs=5, segments=[2, 4], widths=[2], seeds=[0])
     before = modification_times(study.results / "runs")
     jobs = study.jobs()
@@ -146,6 +152,28 @@ def test_an_unknown_key_stops_before_anything_runs(new_study):
     printed = new_study.run(succeeds=False)
     assert f"config.yaml: experiments.{NAME}.epoch: unknown key" in printed
     assert not (new_study.folder / "results").exists()
+
+
+def test_what_changed_keys_run_again(finished_study, tmp_path):
+    """Only what depends on a key, decided in one dry run."""
+    study = copy_results(finished_study, tmp_path / "changed")
+    assert study.jobs() == {}
+    gather = {"gather_tables": 1, "draw_figure": 4, "all": 1}
+    study.set(seeds=[0])
+    assert study.jobs() == gather
+    study.set(seeds=[0, 1], measure={"step_size": 0.2})
+    assert study.jobs() == {"measure_segment": 8, **gather}
+    study.set(measure={}, snapshots=[0])
+    assert study.jobs() == {
+        "train_segment": 4,
+        "train_last_segment": 4,
+        "measure_segment": 8,
+        **gather,
+    }
+    study.set(snapshots=[0, 1], optimizer={"learning_rate": 0.001})
+    assert study.jobs()["train_segment"] == study.jobs()["train_last_segment"] == 4
+    study.set(optimizer={"learning_rate": 0.03}, noise={"rate": 0.1})
+    assert study.jobs()["make_labels"] == 1
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,20 @@ def table_identity(wildcards):
     return f"{experiment.measure.hessian} {experiment.threshold_accuracy}"
 
 
-def resolved_config(wildcards):
-    """Return a hash of an experiment's whole resolved configuration."""
-    return STUDY.restricted_to(wildcards.experiment).identity()
+def config_file(wildcards):
+    """Return the file of an experiment's resolved configuration.
+
+    It is no input: what makes a job run again are the hashes of the keys that it depends on.
+    """
+    return fill(EXPERIMENT / "config.yaml", wildcards)
+
+
+def write_configurations():
+    """Put the configuration in force beside the results of every experiment."""
+    for experiment in STUDY.experiments:
+        path = RESULTS / experiment / "config.yaml"
+        if not path.exists() or path.read_text() != dump(STUDY.restricted_to(experiment)):
+            write_experiment(STUDY, experiment, path)
 
 
 def state_before(wildcards):

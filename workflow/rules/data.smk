@@ -10,21 +10,6 @@ rule dump_config:
         print(dump(STUDY))
 
 
-# Beside every result stands the configuration that it was made with. Jobs read it as an `ancient`
-# input: what makes them run again is the hash of the keys that they depend on.
-rule resolve_config:
-    output:
-        EXPERIMENT / "config.yaml",
-    log:
-        LOGS / "resolve_config.log",
-    localrule: True
-    params:
-        identity=resolved_config,
-    run:
-        Path(log[0]).write_text(f"configuration {params.identity} of {STUDY.scale}\n")
-        write_experiment(STUDY, wildcards.experiment, output[0])
-
-
 rule prepare_data:
     output:
         RESULTS / "data/{dataset}.safetensors",

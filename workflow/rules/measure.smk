@@ -4,7 +4,6 @@
 # One job measures all checkpoints of one segment of one run.
 rule measure_segment:
     input:
-        config=ancient(EXPERIMENT / "config.yaml"),
         data=data_file,
         labels=EXPERIMENT / "labels.parquet",
         snapshots=RUN / "snapshots_e{end}",
@@ -18,18 +17,18 @@ rule measure_segment:
         "../../envs/torch.yaml"
     threads: STUDY.threads
     params:
+        config=config_file,
         identity=measure_identity,
         volumes=volumes_option,
         done=done_folder,
     shell:
-        "python -m smoothdescent measure-run --config {input.config} --data {input.data}"
+        "python -m smoothdescent measure-run --config {params.config} --data {input.data}"
         " --labels {input.labels} --snapshots {input.snapshots} {params.volumes}"
         " --done {params.done} --output {output} --threads {threads} >> {log} 2>&1"
 
 
 rule gather_tables:
     input:
-        config=ancient(EXPERIMENT / "config.yaml"),
         histories=last_histories,
         sharpness=measured,
     output:
@@ -42,9 +41,10 @@ rule gather_tables:
     conda:
         "../../envs/figures.yaml"
     params:
+        config=config_file,
         identity=table_identity,
         folder=experiment_folder,
     shell:
-        "python -m smoothdescent tables --config {input.config}"
+        "python -m smoothdescent tables --config {params.config}"
         " --folder {params.folder} --output-history {output.history}"
         " --output-sharpness {output.sharpness} > {log} 2>&1"

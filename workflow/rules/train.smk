@@ -5,7 +5,6 @@ LAST_EPOCHS = "|".join(str(e) for e in sorted({b.epochs for b in STUDY.experimen
 
 rule train_segment:
     input:
-        config=ancient(EXPERIMENT / "config.yaml"),
         data=data_file,
         labels=EXPERIMENT / "labels.parquet",
         state=state_before,
@@ -23,12 +22,13 @@ rule train_segment:
         "../../envs/torch.yaml"
     threads: STUDY.threads
     params:
+        config=config_file,
         identity=training_identity,
         snapshots=snapshot_epochs,
         state=state_option,
         autosave=autosave_folder,
     shell:
-        "python -m smoothdescent train --config {input.config} --data {input.data}"
+        "python -m smoothdescent train --config {params.config} --data {input.data}"
         " --labels {input.labels} --width {wildcards.width} --seed {wildcards.seed}"
         " --until {wildcards.end} {params.state} --autosave {params.autosave}"
         " --output-state {output.state} --output-snapshots {output.snapshots}"

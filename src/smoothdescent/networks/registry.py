@@ -19,8 +19,9 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
 
     Args:
         network: a name in `NETWORKS`, or the import path `package.module:factory` of a callable
-            that takes any of the keywords `width`, `num_classes` and `image_size` and returns a
-            module mapping images [N, 3, H, W] to logits [N, num_classes].
+            that takes any of the keywords `width`, `num_classes` and `image_size`, or `num_classes`
+            among others, and returns a module mapping images [N, 3, H, W] to logits
+            [N, num_classes].
         width: base width of the family; None for a network without one.
         num_classes: number of outputs.
         image_size: height and width of the inputs in pixels.
@@ -39,8 +40,10 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
     settings = {"width": width, "num_classes": num_classes, "image_size": image_size}
     try:
         parameters = inspect.signature(factory).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            settings = {name: value for name, value in settings.items() if name in parameters}
+        # A factory with ** hands on what it does not name, as torchvision's do with num_classes.
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        named = {*parameters, *(["num_classes"] if open_ended else [])}
+        settings = {name: value for name, value in settings.items() if name in named}
         if settings.get("width", 0) is None:
             raise UserError(f"network {network} needs a width")
         module = factory(**settings)

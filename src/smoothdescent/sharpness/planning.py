@@ -11,8 +11,8 @@ from smoothdescent.errors import UserError
 
 # On a CPU, what a batch stores for the backward pass should stay near the caches, and below what
 # `keep_pages` keeps.
-CPU_INPUTS = range(16, 101)
-CPU_SAVED_BYTES = 32 * 2**20
+CPU_INPUTS = range(16, 201)
+CPU_SAVED_BYTES = 48 * 2**20
 # On a GPU, enough inputs to hide the launches of the narrowest networks.
 GPU_INPUTS = 8192
 

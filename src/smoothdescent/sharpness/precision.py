@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,22 +21,22 @@ def full_precision(device: torch.device | str = "cpu") -> Iterator[None]:
         device: where the computation runs; autocast is switched off for its type.
     """
     switches = _switches()
-    before = [getattr(owner, name) for owner, name, _ in switches]
+    before = [read() for read, _, _ in switches]
     benchmark = torch.backends.cudnn.benchmark
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(torch.device(device).type, enabled=False))
         try:
-            for owner, name, value in switches:
-                setattr(owner, name, value)
+            for _, write, value in switches:
+                write(value)
             # The batches have few shapes: choosing the fastest convolution for each pays.
             torch.backends.cudnn.benchmark = True
             yield
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            for (owner, name, _), value in zip(switches, before, strict=True):
-                setattr(owner, name, value)
+            for (_, write, _), value in zip(switches, before, strict=True):
+                write(value)
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
@@ -43,12 +44,19 @@ def wide_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _switches() -> list[tuple[Any, str, Any]]:
-    """Return (owner, attribute, full-precision value) of every setting of this torch version."""
+def _switches() -> list[tuple[Callable[[], Any], Callable[[Any], None], Any]]:
+    """Return how to read and to write each setting of this torch version, and its full value."""
     backends = torch.backends
     if hasattr(backends.cuda.matmul, "fp32_precision"):
         # torch >= 2.9: reading the older switches after these were used is an error there.
         owners = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
         owners += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
-        return [(owner, "fp32_precision", "ieee") for owner in owners]
-    return [(backends.cuda.matmul, "allow_tf32", False), (backends.cudnn, "allow_tf32", False)]
+        return [_attribute(owner, "fp32_precision", "ieee") for owner in owners]
+    return [
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        _attribute(backends.cudnn, "allow_tf32", False),
+    ]
+
+
+def _attribute(owner: Any, name: str, value: Any) -> tuple[Callable, Callable, Any]:
+    return partial(getattr, owner, name), partial(setattr, owner, name), value
