@@ -58,7 +58,8 @@ class Study:
             cwd=self.folder,
             text=True,
             capture_output=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # The environment is not activated: jobs must find their Python by themselves.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": os.defpath},
         )
         printed = done.stdout + done.stderr
         assert (done.returncode == 0) == succeeds, printed

@@ -16,9 +16,18 @@ from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES
 from smoothdescent.files import canonical_json
 
-# Jobs find the package in this checkout, whatever environment they run in.
-PYTHONPATH = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
-shell.prefix(f"export PYTHONPATH={shlex.quote(PYTHONPATH)}; ")
+# Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
+# environment is not activated, unless rules are given conda environments.
+FOLDERS = {"PYTHONPATH": [str(SOURCE)]}
+if not any("conda" in str(m).lower() for m in workflow.deployment_settings.deployment_method):
+    FOLDERS["PATH"] = [str(Path(sys.executable).parent)]
+shell.prefix(
+    "".join(
+        f"export {name}={shlex.quote(os.pathsep.join(folders + inherited))}; "
+        for name, folders in FOLDERS.items()
+        for inherited in [list(filter(None, [os.environ.get(name)]))]
+    )
+)
 
 try:
     STUDY = resolve(config)
