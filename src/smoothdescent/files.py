@@ -38,22 +38,30 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    with _write_faults_told(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            # Some writers make files that their owner alone can read, whatever the umask says.
+            temporary.chmod(0o666 & ~_UMASK)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # already renamed, or never begun
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def _write_faults_told(path: Path) -> Iterator[None]:
+    """Turn the faults of writing `path` that a user can mend into a UserError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        # Some writers make files that their owner alone can read, whatever the user's umask says.
-        temporary.chmod(0o666 & ~_UMASK)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
     except Exception as error:
         cause = _os_error(error)
         if cause is not None:
             raise UserError(f"cannot write {path}: {_explain(cause)}") from error
         raise
-    finally:
-        with contextlib.suppress(OSError):  # already renamed, or never begun
-            temporary.unlink()
 
 
 _WRITE_FAULTS = {
@@ -115,26 +123,22 @@ def write_text(path: str | Path, text: str) -> None:
 
 def place_file(source: Path, target: Path) -> None:
     """Give a file a second name, replacing what has that name now."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with atomic_path(target) as temporary:
         _link(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def place_folder(target: Path, fill: Callable[[Path], object]) -> None:
     """Create a folder whole: fill a temporary one, then give it its name."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-    temporary.mkdir(parents=True)
-    try:
-        fill(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _write_faults_told(target):
+        try:
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:

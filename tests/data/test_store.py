@@ -3,8 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -189,22 +187,6 @@ def test_unsound_arrays_are_not_written(
     with pytest.raises(UserError, match=re.escape(f"cannot write {path}: {message}")):
         write_store(path, "bad", dataclasses.replace(decoded, **change))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs the right to mount a file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_leaves_the_old_file(small_disk: Path, decoded: Decoded) -> None:

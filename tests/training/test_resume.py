@@ -185,6 +185,23 @@ def test_an_epoch_that_ends_no_segment(files, capsys):
     assert "--until is 3, expected the end of a segment" in capsys.readouterr().err
 
 
+def test_a_full_disk(files, small_disk, capsys):
+    """The training says so and stops; with space again, it goes on from what is saved."""
+    run = files.folder / "run"
+    run.symlink_to(small_disk)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(100_000))
+    with pytest.raises(SystemExit) as stopped:
+        files.train(2)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("smoothdescent: error: cannot write ") and "the disk is full" in error
+    assert not list(run.glob("state*")) and not list(run.glob("history*"))
+    filler.unlink()
+    files.train(2)
+    assert (run / "history_e2.parquet").exists()
+
+
 @pytest.mark.slow
 def test_kill_9_again_and_again(tmp_path):
     """A real process, killed without warning at many moments, ends with the same bytes."""
