@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from smoothdescent.figures import style
 from smoothdescent.figures.experiment import (
@@ -202,25 +204,46 @@ def volume_handles(experiment: Experiment) -> tuple[str, list[Line2D]]:
 def errors_over_width(
     drawing: Drawing, ax: Axes, experiment: Experiment, columns: list[str], panel: str
 ) -> None:
-    """Plot errors at the end of training, in per cent, against width."""
+    """Plot errors at the end of training, in per cent, against width.
+
+    Test errors have the axis for themselves, so that a peak of a few per cent is seen; the training
+    error, which falls from far above to zero, has its own at the right.
+    """
     found = False
     for column in columns:
         name, colour, dashes = ERRORS[column]
         data = final_errors(experiment, column)
         found = found or bool(np.isfinite(data["mean"]).any())
-        curve(ax, data, colour, linestyle=dashes, label=name)
+        target = ax
+        if column == "train_error":
+            target = _axis_at_the_right(ax, "training error (%)", colour)
+            ax.plot(
+                [], [], color=colour, marker="o", markeredgewidth=0, linestyle=dashes, label=name
+            )
+        curve(target, data, colour, linestyle=dashes, label=name)
         drawing.record(
             panel, name, experiment.name,
             x=data["width"], y=data["mean"], y_std=data["std"], seeds=data["seeds"],
         )  # fmt: skip
     drawing.label(panel, x="base width w", y="error (%)")
     ax.set_xlabel(WIDTH_LABEL)
-    ax.set_ylabel("error (%)")
-    ax.set_ylim(bottom=0)
+    ax.set_ylabel("test error (%)")
     style.width_axis(ax, experiment.history["width"].to_numpy())
     style.mark_threshold(ax, experiment.threshold)
     if not found:
         no_data(ax)
+
+
+def _axis_at_the_right(ax: Axes, label: str, colour: str) -> Axes:
+    """Return a second y axis, from zero, in the colour of the curve that it belongs to."""
+    right = ax.twinx()
+    right.spines["right"].set_visible(True)
+    right.set_ylabel(label, color=colour)
+    right.tick_params(axis="y", labelcolor=colour)
+    right.set_ylim(0, 100)
+    ax.set_zorder(right.get_zorder() + 1)  # the test error is drawn above
+    ax.patch.set_visible(False)
+    return right
 
 
 def heatmap(drawing: Drawing, ax: Axes, experiment: Experiment, column: str, panel: str) -> None:
@@ -246,16 +269,35 @@ def heatmap(drawing: Drawing, ax: Axes, experiment: Experiment, column: str, pan
         mesh = ax.pcolormesh(
             x_edges, y_edges, np.ma.masked_invalid(cells.to_numpy()),
             cmap=style.heatmap_colours(), edgecolors="face", linewidth=0.1,
+            norm=_colour_scale(column, cells.to_numpy()),
         )  # fmt: skip
         ax.set_facecolor("0.88")
         style.width_axis(ax, cells.columns.to_numpy(), limits=(x_edges[0], x_edges[-1]))
-        style.epoch_axis(ax, y_edges[0], y_edges[-1])
+        # All heatmaps of a figure end at the same epochs, whatever those epochs' neighbours are.
+        ends = cells.index[[0, -1]] if len(cells) > 1 else y_edges
+        style.epoch_axis(ax, *ends)
         style.mark_threshold(ax, experiment.threshold, on_image=True)
         bar = drawing.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=25)
         bar.outline.set_linewidth(0.6)
         bar.set_label(text.unit)
+        if isinstance(mesh.norm, LogNorm):
+            bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            bar.ax.yaxis.set_major_formatter("{x:g}")
+            bar.ax.yaxis.set_minor_locator(NullLocator())
     else:
         no_data(ax)
+
+
+def _colour_scale(column: str, values: np.ndarray) -> Normalize:
+    """Return a logarithmic scale for a test error that spans more than a factor of ten.
+
+    Every training starts from guessing. Where it ends at a few per cent, the second descent is
+    invisible on a scale that has to reach 90 %.
+    """
+    found = values[np.isfinite(values)]
+    if column == "test_error" and 0 < 10 * found.min() < found.max():
+        return LogNorm()
+    return Normalize()
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
