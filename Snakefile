@@ -1,4 +1,4 @@
-# From images to figures: decode, corrupt labels, train in segments, measure, gather, draw.
+# From images to figures: decode, corrupt labels, train in segments, measure, gather, draw, decide.
 # What is computed is in src/smoothdescent; the rules name files and resources.
 
 from snakemake.utils import min_version
@@ -14,12 +14,14 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/verdict.smk"
 
 
 rule all:
     default_target: True
     input:
         [figure_file(name, "pdf") for name in figures_at_hand()],
+        RESULTS / "verdict.md",
     localrule: True
 
 

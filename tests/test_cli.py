@@ -42,7 +42,15 @@ assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "config.command", "tables.command", "figures.command", "data.labels"]
+    "module",
+    [
+        "cli",
+        "config.command",
+        "tables.command",
+        "figures.command",
+        "verdict.command",
+        "data.labels",
+    ],
 )
 def test_stages_that_start_without_torch(module):
     subprocess.run([sys.executable, "-c", LIGHT.format(module=module)], check=True)

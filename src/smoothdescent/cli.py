@@ -19,6 +19,7 @@ COMMANDS = {
     "measure-run": ("smoothdescent.sharpness.run_command", "measure the checkpoints of a segment"),
     "tables": ("smoothdescent.tables.command", "gather an experiment's tables"),
     "figure": ("smoothdescent.figures.command", "draw one figure of the paper"),
+    "verdict": ("smoothdescent.verdict.command", "decide the paper's findings"),
     "config": ("smoothdescent.config.command", "print or write the configuration in force"),
 }
 

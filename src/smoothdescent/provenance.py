@@ -7,7 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 from smoothdescent import __version__
 
-_LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", "matplotlib")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "scipy",
+    "pyarrow",
+    "safetensors",
+    "matplotlib",
+)
 
 
 def library_versions() -> dict[str, str]:

@@ -14,8 +14,9 @@ from smoothdescent.files import read_table
 
 pytestmark = pytest.mark.slow
 
-LONG = {"widths": [2], "seeds": [0], "epochs": 60, "segments": [], "snapshots": [10, 30]}
-LONG |= {"evaluate_every": 10}
+# Some seconds of training, so that there is time to kill it.
+LONG = {"widths": [2], "seeds": [0], "epochs": 150, "segments": [], "snapshots": [10, 30]}
+LONG |= {"evaluate_every": 50, "batch_size": 5}
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +73,14 @@ def training_processes(process):
 def test_training_killed(new_study, undisturbed, number):
     prepare(new_study)
     process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave/e60/state.safetensors", process)
+    wait_for(new_study.results / "runs/w2_s0/autosave/e150/state.safetensors", process)
     [training] = training_processes(process)
     training.send_signal(number)
     printed = process.communicate(timeout=300)[0]
     assert process.returncode != 0, printed
     assert not (new_study.results / "history.parquet").exists()
     new_study.run()
-    log = (new_study.results / "logs/train/w2_s0_e60.log").read_text()
+    log = (new_study.results / "logs/train/w2_s0_e150.log").read_text()
     assert "resumed from" in log
     assert_same_tables(new_study, undisturbed)
 
@@ -88,12 +89,12 @@ def test_snakemake_and_all_its_jobs_killed(new_study, undisturbed):
     """As after a power cut: a stale lock and incomplete files remain."""
     prepare(new_study)
     process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave/e60/state.safetensors", process)
+    wait_for(new_study.results / "runs/w2_s0/autosave/e150/state.safetensors", process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     new_study.run("--unlock")
     new_study.run()
-    log = (new_study.results / "logs/train/w2_s0_e60.log").read_text()
+    log = (new_study.results / "logs/train/w2_s0_e150.log").read_text()
     assert "resumed from" in log
     assert_same_tables(new_study, undisturbed)
 
@@ -101,10 +102,10 @@ def test_snakemake_and_all_its_jobs_killed(new_study, undisturbed):
 def test_ctrl_c_saves(new_study, undisturbed):
     prepare(new_study)
     process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave/e60/state.safetensors", process)
+    wait_for(new_study.results / "runs/w2_s0/autosave/e150/state.safetensors", process)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=300)
-    log = (new_study.results / "logs/train/w2_s0_e60.log").read_text()
+    log = (new_study.results / "logs/train/w2_s0_e150.log").read_text()
     assert "stopped by SIGINT" in log
     new_study.run()
     assert_same_tables(new_study, undisturbed)
@@ -116,7 +117,7 @@ def test_measuring_killed_keeps_the_finished_checkpoints(new_study, undisturbed)
     done = new_study.results / "sharpness/w2_s0/done"
     wait_for(done / "e10.parquet", process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     finished = {p: p.stat().st_ino for p in done.glob("e*.parquet")}
     new_study.run("--unlock")
     new_study.run()

@@ -189,6 +189,11 @@ def figure_experiments(name):
     return [experiment for experiment in FIGURES[name] if experiment in STUDY.experiments]
 
 
+def all_tables():
+    """Return the tables of all experiments of the study."""
+    return expand(EXPERIMENT / "{table}.parquet", experiment=STUDY.experiments, table=TABLES)
+
+
 def figure_tables(wildcards):
     """Return the tables that a figure reads."""
     return expand(
@@ -209,3 +214,6 @@ def name_new_figures():
     new = [f for f in files if os.path.exists(f) and os.path.getmtime(f) >= STARTED]
     if new:
         print("Figures drawn:", *new, sep="\n  ")
+    verdict = RESULTS / "verdict.md"
+    if verdict.exists() and verdict.stat().st_mtime >= STARTED:
+        print(f"Verdict on the paper's findings: {verdict}")

@@ -1,0 +1,175 @@
+"""Curves of an experiment's tables, and what is asked of the tables before a rule can decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from smoothdescent.figures.experiment import Experiment
+from smoothdescent.tables.threshold import last_evaluations
+from smoothdescent.verdict.curves import Curve
+from smoothdescent.verdict.evidence import TooLittleData
+
+# Positive quantities that change by orders of magnitude, their noise with them: compared as ratios.
+RATIOS = ("jacobian_norm", "hessian_norm")
+NAMES = {
+    "test_error": "test error",
+    "test_error_corrupted": "test error on corrupted classes",
+    "test_error_unperturbed": "test error on unperturbed classes",
+    "accuracy": "accuracy",
+    "crossentropy": "cross-entropy",
+    "jacobian_norm": "Jacobian norm",
+    "hessian_norm": "Hessian norm",
+}
+UNITS = {"accuracy": "percentage points", "crossentropy": "nats"}
+SIDE = 2  # widths that a statement about both sides of the threshold needs on each
+EPOCHS = 24  # points of a curve over epochs
+
+
+def unit(column: str) -> str:
+    """Return the unit in which a column's curve is given where it is not compared as ratios."""
+    return UNITS.get(column, "units" if column in RATIOS else "percentage points")
+
+
+def subject(column: str, volume: int, subset: str = "all") -> str:
+    """Name a measure, the volume and the samples."""
+    where = "at the training points" if volume == 0 else f"over volume {volume}"
+    return f"{NAMES[column]} {where}" + ("" if subset == "all" else f", {subset} samples")
+
+
+def threshold(experiment: Experiment, sides: bool = True) -> int:
+    """Return the interpolation threshold.
+
+    Args:
+        experiment: the tables.
+        sides: ask for at least two widths below and two above it.
+
+    Raises:
+        TooLittleData: there is none, or too few widths on a side.
+    """
+    found = experiment.threshold
+    if found is None:
+        raise TooLittleData(experiment.threshold_note[0].upper() + experiment.threshold_note[1:])
+    widths = np.sort(experiment.history["width"].unique())
+    below, above = int((widths < found).sum()), int((widths > found).sum())
+    if sides and min(below, above) < SIDE:
+        raise TooLittleData(
+            f"Too few widths beside the threshold w = {found}: {below} below and {above} above, "
+            f"at least {SIDE} each are needed"
+        )
+    return found
+
+
+def by_width(frame: pd.DataFrame, column: str, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return widths [M] and values [M, S] of a table with one row per (width, seed).
+
+    Raises:
+        TooLittleData: the column or its values are missing.
+    """
+    if column not in frame.columns or not np.isfinite(frame[column].astype(float)).any():
+        raise TooLittleData(f"{source}.parquet has no values of {column!r}")
+    table = frame.pivot(index="width", columns="seed", values=column).astype(float)
+    return table.index.to_numpy(), _finite(table.to_numpy())
+
+
+def final_error(experiment: Experiment, column: str = "test_error") -> Curve:
+    """Return an error at the end of training against width, in percentage points."""
+    widths, values = by_width(last_evaluations(experiment.history), column, "history")
+    return Curve.of(widths, 100 * values)
+
+
+def final_values(
+    experiment: Experiment, column: str, volume: int, subset: str = "all"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return widths [M] and a measure's means over samples [M, S] at the end of training.
+
+    Accuracies are in per cent.
+    """
+    table = experiment.sharpness
+    table = table[(table["subset"] == subset) & (table["volume"] == volume)]
+    if table.empty:
+        raise TooLittleData(f"sharpness.parquet has no {subset} samples at volume {volume}")
+    last = experiment.sharpness.groupby(["width", "seed"])["epoch"].max().rename("last")
+    table = table.merge(last, on=["width", "seed"])
+    widths, values = by_width(table[table["epoch"] == table["last"]], column, "sharpness")
+    return widths, 100 * values if column == "accuracy" else values
+
+
+def final_measure(experiment: Experiment, column: str, volume: int, subset: str = "all") -> Curve:
+    """Return a measure at the end of training against width, at the samples or over a volume."""
+    widths, values = final_values(experiment, column, volume, subset)
+    return Curve.of(widths, values, logarithmic=column in RATIOS and positive(values))
+
+
+def larger_volumes(experiment: Experiment) -> list[int]:
+    """Return the volumes k >= 1.
+
+    Raises:
+        TooLittleData: only the training points were measured.
+    """
+    volumes = [volume for volume in experiment.volumes if volume > 0]
+    if not volumes:
+        raise TooLittleData("sharpness.parquet has no volume but 0, the training points")
+    return volumes
+
+
+def courses(experiment: Experiment, column: str) -> dict[int, Curve]:
+    """Return the curve over epochs of every width: the test error, or a measure at volume 0.
+
+    A run's values at different epochs share their noise, so a run counts as one observation
+    however many epochs it has; the variance is pooled over the runs of all widths, which are
+    independent. Evaluations are thinned to at most EPOCHS epochs, evenly in the logarithm.
+    """
+    if column == "test_error":
+        table, factor = experiment.history, 100.0
+        if column not in table.columns:
+            raise TooLittleData(f"history.parquet has no values of {column!r}")
+        table = table.dropna(subset=[column])
+    else:
+        table, factor = experiment.sharpness, 1.0
+        table = table[(table["subset"] == "all") & (table["volume"] == 0)]
+    table = table[(table["epoch"] > 0) & table["epoch"].isin(_spread(table["epoch"].unique()))]
+    if table.empty:
+        raise TooLittleData(f"no values of {column!r} after epoch 0")
+    values = {
+        int(width): rows.pivot(index="epoch", columns="seed", values=column).astype(float)
+        for width, rows in table.groupby("width")
+    }
+    numbers = {width: factor * _finite(frame.to_numpy()) for width, frame in values.items()}
+    logarithmic = column in RATIOS and all(positive(array) for array in numbers.values())
+    freedom, squares, count = 0, 0.0, 0
+    for array in numbers.values():
+        array = np.log(array) if logarithmic else array
+        array = array[np.isfinite(array).sum(axis=1) > 1]
+        if len(array):
+            freedom += int(np.isfinite(array).any(axis=0).sum()) - 1
+            squares += float(np.nansum((array - np.nanmean(array, axis=1)[:, None]) ** 2))
+            count += int((np.isfinite(array).sum(axis=1) - 1).sum())
+    return {
+        width: Curve.of(
+            values[width].index.to_numpy(),
+            array,
+            logarithmic=logarithmic,
+            pooled=squares / max(count, 1),
+            freedom=freedom,
+        )
+        for width, array in numbers.items()
+    }
+
+
+def _spread(epochs: np.ndarray) -> np.ndarray:
+    """Return at most EPOCHS of the epochs > 0, evenly in the logarithm, with both ends."""
+    epochs = np.sort(epochs[epochs > 0])
+    if len(epochs) <= EPOCHS:
+        return epochs
+    wanted = np.linspace(np.log(epochs[0]), np.log(epochs[-1]), EPOCHS)
+    return epochs[np.unique(np.abs(np.log(epochs)[None, :] - wanted[:, None]).argmin(axis=1))]
+
+
+def positive(values: np.ndarray) -> bool:
+    """Return whether all values that there are can have a logarithm."""
+    return bool((values[np.isfinite(values)] > 0).all())
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)

@@ -1,0 +1,136 @@
+"""The command: three files, the marks on figures, and what it says of faulty input."""
+
+import argparse
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from figures.synthetic import write_experiment
+
+from smoothdescent.errors import UserError
+from smoothdescent.files import read_metadata, read_table, write_table
+from smoothdescent.verdict import ALL, ASYMMETRIC, CONVNET, command
+from smoothdescent.verdict.marks import mark
+
+
+def verdict(output: Path, *folders: Path) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    options = [f"--output-{kind}={output}/verdict.{kind}" for kind in ("parquet", "md", "html")]
+    command.run(parser.parse_args(["--tables", *map(str, folders), *options]))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verdict")
+    verdict(folder, *(write_experiment(folder, name) for name in ALL))
+    return folder
+
+
+def test_parquet(written):
+    table = read_table(written / "verdict.parquet").to_pandas()
+    assert list(table["number"]) == [*range(1, 12), 12, 12, *[13] * 4, 14, *[15] * 4]
+    assert set(table["experiment"]) == set(ALL)
+    norms = table.iloc[1]
+    assert norms["result"] == "holds"
+    assert 1 < norms["low"] < norms["value"] < norms["high"]
+    metadata = read_metadata(written / "verdict.parquet")
+    assert '"convnet-cifar100"' in metadata["sources"]
+    assert "library_versions" in metadata
+
+
+def test_markdown(written):
+    lines = (written / "verdict.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + 22
+    assert {row.count(" | ") for row in rows} == {6}
+    assert "- convnet-cifar10-noise20: interpolation threshold w = 7, 3 seed(s)" in lines
+    assert any(line.startswith("15. ") for line in lines)
+
+
+class Page(HTMLParser):
+    """Collect the tags of a page, and check that they nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_self_contained(written):
+    page = Page()
+    text = (written / "verdict.html").read_text()
+    page.feed(text)
+    assert page.open == []
+    assert page.links == []
+    assert page.tags.count("tr") == 23
+    assert 'class="holds"' in text
+
+
+def test_marks(written):
+    path = written / "verdict.parquet"
+    assert mark(path, "figure5").startswith("Statement 8 ")
+    assert [part.split()[0] for part in mark(path, "figure7").removeprefix("Statement ").split("; ")
+            ] == ["11", "13", "15"]  # fmt: skip
+    assert mark(path, "figure99") == ""
+
+
+def test_some_experiments_missing(tmp_path, capsys):
+    verdict(tmp_path, write_experiment(tmp_path, CONVNET))
+    assert "undecided" in capsys.readouterr().out
+    table = read_table(tmp_path / "verdict.parquet").to_pandas().set_index("number")
+    assert table.loc[11, "reason"] == f"The tables of {ASYMMETRIC} are not given."
+    assert "–" in (tmp_path / "verdict.md").read_text()
+
+
+def test_a_diverged_run_is_told(tmp_path):
+    folder = write_experiment(tmp_path, CONVNET)
+    table = read_table(folder / "sharpness.parquet").to_pandas()
+    lost = (table["width"] == 12) & (table["seed"] == 1)
+    table.loc[lost, "jacobian_norm"] = np.nan
+    metadata = read_metadata(folder / "sharpness.parquet")
+    write_table(folder / "sharpness.parquet", table, {"config_hash": metadata["config_hash"]})
+    verdict(tmp_path, folder)
+    text = (tmp_path / "verdict.md").read_text()
+    assert "3 seed(s), 1 run(s) with values that are not finite left out" in text
+    findings = read_table(tmp_path / "verdict.parquet").to_pandas().set_index("number")
+    assert findings.loc[2, "result"] == "holds"
+
+
+def test_the_same_twice(tmp_path):
+    tables = {"widths": [1, 2, 3, 4, 6, 8, 12], "epochs": [0, 1, 10, 30], "volumes": 2}
+    folder = write_experiment(tmp_path, CONVNET, **tables, threshold=4.0)
+    for copy in ("a", "b"):
+        verdict(tmp_path / copy, folder)
+    for name in ("verdict.parquet", "verdict.md", "verdict.html"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_faults(tmp_path):
+    folder = write_experiment(tmp_path, CONVNET)
+    with pytest.raises(UserError, match="names the experiment convnet-cifar10-noise20 twice"):
+        verdict(tmp_path, folder, folder)
+    with pytest.raises(UserError, match=r"history\.parquet"):
+        verdict(tmp_path, tmp_path / "nowhere")
+    assert not list(tmp_path.glob("verdict*"))
+
+
+def test_starts_without_torch_and_plotting():
+    code = (
+        "import sys, smoothdescent.verdict.command;"
+        "assert not {'torch', 'matplotlib'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,28 @@
+# The paper's findings, decided from the tables of the study's experiments.
+
+
+rule decide_verdict:
+    input:
+        all_tables(),
+    output:
+        parquet=RESULTS / "verdict.parquet",
+        md=RESULTS / "verdict.md",
+        html=RESULTS / "verdict.html",
+    log:
+        RESULTS / "logs/decide_verdict.log",
+    benchmark:
+        RESULTS / "benchmarks/decide_verdict.tsv"
+    conda:
+        "../../envs/figures.yaml"
+    params:
+        folders=[str(RESULTS / name) for name in STUDY.experiments],
+    shell:
+        "python -m smoothdescent verdict --tables {params.folders}"
+        " --output-parquet {output.parquet} --output-md {output.md}"
+        " --output-html {output.html} > {log} 2>&1"
+
+
+rule verdict:
+    input:
+        rules.decide_verdict.output.md,
+    localrule: True
