@@ -191,3 +191,8 @@ def test_a_file_that_is_no_mapping(tmp_path, text, words):
         path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=words):
         read_yaml(path)
+
+
+def test_a_stage_needs_a_resolved_file():
+    with pytest.raises(UserError, match="resolved to one experiment: smoothdescent config"):
+        read_experiment(SHIPPED)

@@ -153,8 +153,14 @@ def read_experiment(path: str | Path) -> tuple[Study, str, Experiment]:
     Raises:
         UserError: the file is not a resolved configuration of exactly one experiment.
     """
+    content = read_yaml(path)
+    if "scales" in content:
+        raise UserError(
+            f"{path} describes the whole study, expected it resolved to one experiment: "
+            f"smoothdescent config {path} --experiment NAME --output FILE"
+        )
     try:
-        study = Study.model_validate(read_yaml(path))
+        study = Study.model_validate(content)
     except ValidationError as error:
         raise UserError(_explain(error, str(path))) from None
     if len(study.experiments) != 1:
