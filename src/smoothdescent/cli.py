@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from smoothdescent import __version__
 from smoothdescent.errors import UserError
+from smoothdescent.files import WRITE_FAULTS
 
 # The module of a command is imported only when the command is called: a figure needs no torch.
 COMMANDS = {
@@ -46,6 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
         fail(str(error))
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in WRITE_FAULTS:
+            raise
+        fail(f"cannot write {error.filename or 'standard error'}: {WRITE_FAULTS[error.errno]}")
 
 
 def fail(message: str) -> NoReturn:

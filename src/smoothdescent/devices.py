@@ -30,6 +30,8 @@ def set_threads(threads: int) -> None:
 
     A CPU run is bit-identical only for one thread count: reductions are split among the threads.
     """
+    if threads < 1:
+        raise UserError(f"--threads is {threads}, expected at least 1")
     torch.set_num_threads(threads)
 
 

@@ -64,7 +64,7 @@ def _write_faults_told(path: Path) -> Iterator[None]:
         raise
 
 
-_WRITE_FAULTS = {
+WRITE_FAULTS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
@@ -76,10 +76,10 @@ _WRITE_FAULTS = {
 
 def _os_error(error: BaseException) -> OSError | None:
     """Return the write fault behind `error`, if it is one that the user can mend."""
-    if isinstance(error, OSError) and error.errno in _WRITE_FAULTS:
+    if isinstance(error, OSError) and error.errno in WRITE_FAULTS:
         return error
     # The safetensors library raises an error of its own whose text carries the system's number.
-    for number in _WRITE_FAULTS:
+    for number in WRITE_FAULTS:
         if f"(os error {number})" in str(error):
             return OSError(number, os.strerror(number))
     return None
@@ -87,7 +87,7 @@ def _os_error(error: BaseException) -> OSError | None:
 
 def _explain(error: OSError) -> str:
     return (
-        f"{_WRITE_FAULTS[error.errno]} ({error.strerror}); free some space or choose another place"
+        f"{WRITE_FAULTS[error.errno]} ({error.strerror}); free some space or choose another place"
     )
 
 

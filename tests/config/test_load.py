@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoothdescent.config.load import (
+    experiment_config,
+    keep_boundaries,
     overlay,
     read_experiment,
     read_yaml,
@@ -85,9 +87,16 @@ def set_key(config, path, value):
         ("scales/demo/widths", [1], ["scales.demo", "widths", "defaults"]),
         ("scales/demo", None, ["scales.demo", "None", "mapping"]),
         ("experiments", [], ["experiments", "mapping"]),
+        ("scales/demo/experiments", [NAME], ["scales.demo.experiments", "mapping"]),
+        (f"scales/demo/experiments/{NAME}", None, ["experiments is empty"]),
+        ("memory", "lots", ["memory", "lots"]),
+        ("results", "my results", ["results", "my results"]),
+        ("scales/demo/defaults/measure/samples", 3000, ["measure.samples is 3000", "2000"]),
+        ("scales/demo/defaults/measure/paths/strengths", [2, 14], ["strengths", "14", "13"]),
     ],
 )
 def test_a_fault_is_told_with_its_key(config, path, value, words):
+    config["scales"]["demo"]["defaults"]["data"]["train_samples"] = 2000
     if path.endswith("dataset"):
         del config["scales"]["demo"]["experiments"][NAME]["data"]
     with pytest.raises(UserError) as raised:
@@ -196,3 +205,31 @@ def test_a_file_that_is_no_mapping(tmp_path, text, words):
 def test_a_stage_needs_a_resolved_file():
     with pytest.raises(UserError, match="resolved to one experiment: smoothdescent config"):
         read_experiment(SHIPPED)
+
+
+def test_where_images_lie_does_not_determine_a_result(config):
+    config["scale"] = "paper"
+    before = resolve(config)
+    config["datasets"]["cifar10"] |= {"path": "elsewhere", "download": False}
+    after = resolve(config)
+    assert after.training_identity(NAME) == before.training_identity(NAME)
+    config["datasets"]["cifar10"]["mean"] = [0.5, 0.5, 0.5]
+    assert resolve(config).training_identity(NAME) != before.training_identity(NAME)
+
+
+def test_ends_of_trained_segments_are_kept(config, tmp_path):
+    config["results"] = str(tmp_path)
+    study = resolve(config)
+    assert keep_boundaries(study) == study
+    write_experiment(study, NAME, experiment_config(study, NAME))
+    sizes = config["scales"]["demo"]["defaults"]
+    sizes["epochs"] = 200
+    longer = keep_boundaries(resolve(config))
+    assert longer.experiments[NAME].boundaries == [40, 120, 200]
+    write_experiment(longer, NAME, experiment_config(study, NAME))
+    assert keep_boundaries(resolve(config)).experiments[NAME].boundaries == [40, 120, 200]
+    sizes["epochs"] = 100
+    assert keep_boundaries(resolve(config)).experiments[NAME].boundaries == [40, 100]
+    sizes["batch_size"] = 7
+    sizes["epochs"] = 200
+    assert keep_boundaries(resolve(config)).experiments[NAME].boundaries == [40, 200]

@@ -127,7 +127,7 @@ def test_dump_config(finished_study):
 
 def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
     study = copy_results(finished_study, tmp_path / "longer")
-    study.set(epochs=5, segments=[2, 4], widths=[2], seeds=[0])
+    study.set(epochs=5, widths=[2], seeds=[0])
     before = modification_times(study.results / "runs")
     jobs = study.jobs()
     assert "train_segment" not in jobs
@@ -141,7 +141,9 @@ def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
     assert all(after[p] == before[p] for p in kept)
     assert not (study.results / "runs/w2_s0/state_e4.safetensors").exists()
 
+    assert study.jobs() == {}
     whole = study.copy_to(tmp_path / "whole")
+    whole.set(segments=[2, 4])
     whole.run()
     for table in ("history", "sharpness"):
         continued, expected = (
@@ -169,7 +171,9 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     gather = {"gather_tables": 1, "draw_figure": 4, "decide_verdict": 1, "all": 1}
     study.set(seeds=[0])
     assert study.jobs() == gather
-    study.set(seeds=[0, 1], measure={"step_size": 0.2})
+    study.set(seeds=[0, 1], measure={"hessian": "rms"})
+    assert study.jobs() == gather
+    study.set(measure={"step_size": 0.2})
     assert study.jobs() == {"measure_segment": 8, **gather}
     study.set(measure={}, snapshots=[0])
     assert study.jobs() == {

@@ -11,10 +11,10 @@ from snakemake.exceptions import WorkflowError
 SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
-from smoothdescent.config.load import dump, resolve, write_experiment
+from smoothdescent.config.load import dump, keep_boundaries, resolve, write_experiment
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES
-from smoothdescent.files import canonical_json
+from smoothdescent.files import canonical_json, write_text
 
 # Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
 # environment is not activated, unless rules are given conda environments.
@@ -30,7 +30,7 @@ shell.prefix(
 )
 
 try:
-    STUDY = resolve(config)
+    STUDY = keep_boundaries(resolve(config))
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -68,9 +68,14 @@ def data_file(wildcards):
     return f"{RESULTS}/data/{block(wildcards).data.dataset}.safetensors"
 
 
-def dataset_settings(wildcards):
-    """Return the block of a data set as JSON."""
-    return canonical_json(STUDY.datasets[wildcards.dataset].model_dump(mode="json"))
+def data_identity(wildcards):
+    """Return a hash of what determines a decoded data set."""
+    return STUDY.data_identity(wildcards.dataset)
+
+
+def data_settings(wildcards):
+    """Return the file with a data set's block, which also says where its images lie."""
+    return str(RESULTS / "data" / f"{wildcards.dataset}.json")
 
 
 def label_settings(wildcards):
@@ -103,11 +108,12 @@ def config_file(wildcards):
 
 
 def write_configurations():
-    """Put the configuration in force beside the results of every experiment."""
+    """Put the configuration in force beside the results of every experiment and data set."""
     for experiment in STUDY.experiments:
-        path = RESULTS / experiment / "config.yaml"
-        if not path.exists() or path.read_text() != dump(STUDY.restricted_to(experiment)):
-            write_experiment(STUDY, experiment, path)
+        write_experiment(STUDY, experiment, RESULTS / experiment / "config.yaml")
+        name = STUDY.experiments[experiment].data.dataset
+        settings = canonical_json(STUDY.datasets[name].model_dump(mode="json"))
+        write_text(RESULTS / "data" / f"{name}.json", settings)
 
 
 def state_before(wildcards):

@@ -21,9 +21,10 @@ rule prepare_data:
         "../../envs/torch.yaml"
     threads: 2
     params:
-        settings=dataset_settings,
+        identity=data_identity,
+        settings=data_settings,
     shell:
-        "python -m smoothdescent prepare-data --settings {params.settings:q}"
+        "python -m smoothdescent prepare-data --settings {params.settings}"
         " --name {wildcards.dataset} --threads {threads} --output {output} > {log} 2>&1"
 
 

@@ -43,6 +43,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a YAML file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; expected a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -69,14 +71,16 @@ def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
     scales = _mapping(config.pop("scales", None), f"{source}: scales")
     scale = config.get("scale")
     if not isinstance(scale, str) or scale not in scales:
-        raise UserError(f"{source}: scale is {scale!r}, expected one of {', '.join(scales)}")
+        raise UserError(
+            f"{source}: scale is {scale!r}, expected one of {', '.join(map(str, scales))}"
+        )
     here = f"{source}: scales.{scale}"
     patch = _mapping(scales[scale], here)
     _only_keys(patch, {"defaults", "experiments"}, here)
     defaults = config.pop("defaults", None) or {}
     experiments = _mapping(config.get("experiments"), f"{source}: experiments")
     patches = patch.get("experiments") or {}
-    _only_keys(patches, set(experiments), f"{here}.experiments")
+    _only_keys(_mapping(patches, f"{here}.experiments"), set(experiments), f"{here}.experiments")
     config["experiments"] = {}
     for name, block in experiments.items():
         if name in patches and patches[name] is None:
@@ -135,6 +139,31 @@ def _explain(error: ValidationError, source: str) -> str:
         clauses.append(f"{path}: {message}" if path else message)
     more = len(error.errors()) - len(clauses)
     return f"{source}: " + "; ".join(clauses) + (f"; and {more} more" if more > 0 else "")
+
+
+def keep_boundaries(study: Study) -> Study:
+    """Return the study with the ends of the segments that have been trained already.
+
+    The resolved configurations beside the results tell them. Raising `epochs` from 120 to 200 then
+    trains from the state that was kept at 120; without a boundary there, that state would lie in
+    the middle of a segment and be of no use.
+    """
+    experiments = {}
+    for name, experiment in study.experiments.items():
+        try:
+            before, _, old = read_experiment(experiment_config(study, name))
+        except UserError:  # none yet, or one of another version of the program
+            continue
+        if before.training_identity(name) == study.training_identity(name):
+            ends = {*experiment.segments, *old.boundaries}
+            segments = sorted(end for end in ends if end <= experiment.epochs)
+            experiments[name] = experiment.model_copy(update={"segments": segments})
+    return study.model_copy(update={"experiments": {**study.experiments, **experiments}})
+
+
+def experiment_config(study: Study, experiment: str) -> Path:
+    """Return the file of an experiment's resolved configuration."""
+    return Path(study.results) / study.scale / experiment / "config.yaml"
 
 
 def dump(study: Study) -> str:

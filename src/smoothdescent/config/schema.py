@@ -41,10 +41,9 @@ def _expand_ranges(value: Any) -> Any:
     return expanded
 
 
-def _increasing(values: list[int]) -> list[int]:
+def _increasing(values: list[int] | list[float]) -> None:
     if sorted(set(values)) != values:
         raise ValueError("must be increasing, without repetition")
-    return values
 
 
 Widths = Annotated[list[Natural], Field(min_length=1), BeforeValidator(_expand_ranges)]
@@ -167,6 +166,11 @@ class ShiftPaths(Block):
     directions: Natural = 4
     strengths: Annotated[list[Positive], Field(min_length=1)] = [1.0, 2.0, 3.0, 4.0]
 
+    @model_validator(mode="after")
+    def _check(self) -> ShiftPaths:
+        _increasing(self.strengths)
+        return self
+
 
 class Measure(Block):
     """How the sharpness of the loss in input space is measured (sections 3.1 to 3.4)."""
@@ -242,23 +246,54 @@ class Study(Block):
     """The configuration in force: one scale, resolved."""
 
     scale: Name
-    results: str
+    results: Annotated[str, Field(pattern=r"^\S+$", description="a path without spaces")]
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural
-    memory: str
+    memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
     autosave_minutes: Positive
     datasets: dict[Name, Dataset]
     experiments: dict[Name, Experiment]
 
     @model_validator(mode="after")
     def _check(self) -> Study:
+        if not self.experiments:
+            raise ValueError("experiments is empty at this scale, expected at least one")
         for name, experiment in self.experiments.items():
             if experiment.data.dataset not in self.datasets:
                 raise ValueError(
                     f"experiments.{name}.data.dataset is {experiment.data.dataset!r}, expected one "
                     f"of the data sets {', '.join(self.datasets)}"
                 )
+            self._check_measure(name, experiment)
         return self
+
+    def _check_measure(self, name: str, experiment: Experiment) -> None:
+        """Find out now what would otherwise fail after all the training."""
+        where = f"experiments.{name}.measure"
+        size = self._image_size(experiment)
+        paths = experiment.measure.paths
+        if isinstance(paths, SVDPaths) and size is not None:
+            most = size - paths.directions + 1
+            if paths.strengths[-1] > most:
+                raise ValueError(
+                    f"{where}.paths.strengths ends at {paths.strengths[-1]}, but of the {size} "
+                    f"singular values of an image {paths.directions} directions can erase at most "
+                    f"{most}"
+                )
+        trained, wanted = experiment.data.train_samples, experiment.measure.samples
+        if trained is not None and wanted is not None and wanted > trained:
+            raise ValueError(
+                f"{where}.samples is {wanted}, but data.train_samples is only {trained}"
+            )
+
+    def _image_size(self, experiment: Experiment) -> int | None:
+        """Return the height of an experiment's images, as far as the configuration tells."""
+        if experiment.data.image_size is not None:
+            return experiment.data.image_size
+        dataset = self.datasets[experiment.data.dataset]
+        if isinstance(dataset, ProceduralSource):
+            return dataset.size
+        return 32 if isinstance(dataset, TorchvisionSource) else None
 
     def restricted_to(self, experiment: str) -> Study:
         """Return the study of one experiment and its data set alone."""
@@ -276,7 +311,10 @@ class Study(Block):
 
     def data_identity(self, dataset: str) -> str:
         """Return a hash of what determines the decoded data set."""
-        return fingerprint(self.datasets[dataset].model_dump(mode="json"))
+        # Where the images lie is not what they are: moving them must not cost a training. The label
+        # table remembers the checksum of the images that it was made for.
+        block = self.datasets[dataset].model_dump(mode="json", exclude={"path", "download"})
+        return fingerprint(block)
 
     def label_settings(self, experiment: str) -> dict[str, Any]:
         """Return what determines the label table, beside the data set."""
@@ -306,4 +344,6 @@ class Study(Block):
 
     def measure_identity(self, experiment: str) -> str:
         """Return a hash of what determines the sharpness of given weights."""
-        return fingerprint(self.experiments[experiment].measure.model_dump(mode="json"))
+        # A normalisation is applied when tables are gathered and needs no new measurement.
+        block = self.experiments[experiment].measure.model_dump(mode="json", exclude={"hessian"})
+        return fingerprint(block)

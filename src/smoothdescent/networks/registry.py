@@ -47,7 +47,9 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
         if settings.get("width", 0) is None:
             raise UserError(f"network {network} needs a width")
         module = factory(**settings)
-    except (TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's own code may raise
         raise UserError(f"network {network} cannot be built with {settings}: {error}") from error
     if not isinstance(module, nn.Module):
         raise UserError(
@@ -77,5 +79,21 @@ def find_factory(network: str) -> Callable[..., nn.Module]:
         )
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a user's own module may raise
         raise UserError(f"network {network!r} cannot be imported: {error}") from error
+
+
+def network_source(network: str) -> str:
+    """Return the source file of a network's factory, whose code determines results.
+
+    Raises:
+        UserError: there is no such network, or its factory has no source file.
+    """
+    factory = find_factory(network)
+    try:
+        return inspect.getsourcefile(factory)
+    except TypeError:  # a callable object, such as functools.partial
+        raise UserError(
+            f"network {network!r} is a {type(factory).__name__} without source code, expected a "
+            "class or a function"
+        ) from None

@@ -29,7 +29,7 @@ from smoothdescent.files import (
     sha256_file,
     write_table,
 )
-from smoothdescent.networks.registry import build
+from smoothdescent.networks.registry import build, network_source
 from smoothdescent.networks.weights import load_weights, read_weights_metadata
 from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
@@ -77,7 +77,12 @@ def run(args: argparse.Namespace) -> None:
         table = args.done / f"{path.stem}.parquet"
         all_volumes = path.stem == f"e{args.volumes_at}"
         identity = fingerprint(
-            [study.measure_identity(name), sha256_file(path), samples.store.sha256, _code()]
+            [
+                study.measure_identity(name),
+                sha256_file(path),
+                samples.store.sha256,
+                _code(experiment.network),
+            ]
         )
         if not is_finished(table, identity, all_volumes):
             measure_snapshot(path, table, samples, study, name, identity, all_volumes)
@@ -206,7 +211,7 @@ def _with_keys(table: pa.Table, samples: Samples, name: str, source: dict[str, s
     return pa.table({**keys, **measures})
 
 
-def _code() -> str:
+def _code(network: str) -> str:
     """Return a hash of the code that determines a measurement."""
     package = Path(__file__).parents[1]
     sharpness = (path for path in package.glob("sharpness/*.py") if "command" not in path.name)
@@ -215,4 +220,5 @@ def _code() -> str:
         package / "data" / "loading.py",
         *sharpness,
         *package.glob("networks/*.py"),
+        network_source(network),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from smoothdescent.config.load import read_experiment
@@ -91,6 +92,15 @@ def checkpoint_means(path: Path, experiment: Experiment) -> pd.DataFrame:
         One row for each subset that has samples and each volume.
     """
     table = read_table(path).to_pandas()
+    for measure in ("crossentropy", "jacobian_norm", "hessian_sumsq"):
+        odd = table[~np.isfinite(table[measure])]
+        if len(odd):
+            # A mean would pass over NaN in silence.
+            raise UserError(
+                f"{path}: {measure} is {odd[measure].iloc[0]} for sample_id "
+                f"{odd['sample_id'].iloc[0]}, expected a finite number; the network's outputs "
+                "overflow at this checkpoint"
+            )
     table["hessian_norm"] = hessian_norm(
         table["hessian_sumsq"],
         jitters=experiment.measure.jitters,

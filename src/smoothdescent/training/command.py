@@ -9,7 +9,6 @@ SIGUSR1; the same command then continues where it stopped, bit-identically.
 from __future__ import annotations
 
 import argparse
-import inspect
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ from smoothdescent.data.loading import ExperimentData, load_experiment_data
 from smoothdescent.devices import choose_device, set_threads, use_full_float32
 from smoothdescent.errors import UserError
 from smoothdescent.files import code_digest, fingerprint, read_metadata, sha256_bytes, write_table
-from smoothdescent.networks.registry import count_parameters, find_factory
+from smoothdescent.networks.registry import count_parameters, network_source
 from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
 from smoothdescent.training.autosave import Autosave, Stopped
@@ -72,7 +71,10 @@ def run(args: argparse.Namespace) -> None:
         _continue_from(args.state, training, metadata, experiment.segment_start(args.until))
     autosave = Autosave(
         args.autosave / f"e{args.until}",
-        fingerprint=fingerprint([metadata, args.until, _code(experiment.network)]),
+        # Bit-identity holds for one kind of device and one number of threads.
+        fingerprint=fingerprint(
+            [metadata, args.until, device.type, args.threads, _code(experiment.network)]
+        ),
         run=training,
         metadata=metadata,
         minutes=study.autosave_minutes,
@@ -145,7 +147,7 @@ def _code(network: str) -> str:
         package / "randomness.py",
         package / "data" / "loading.py",
         *(package / "training" / file for file in training),
-        inspect.getsourcefile(find_factory(network)),
+        network_source(network),
     )
 
 
