@@ -201,4 +201,4 @@ def test_missing_images_are_told(new_study, dataset, words):
     printed = new_study.run(succeeds=False)
     assert "smoothdescent: error:" in printed and words in printed
     assert "Traceback" not in printed
-    assert not list((new_study.folder / "results/demo/data").glob("*"))
+    assert not list((new_study.folder / "results/demo/data").glob("*.safetensors"))

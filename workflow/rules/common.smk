@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
-from smoothdescent.config.load import dump, keep_boundaries, resolve, write_experiment
+from smoothdescent.config.load import dump, keep_boundaries, resolve
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES
 from smoothdescent.files import canonical_json, write_text
@@ -109,11 +109,15 @@ def config_file(wildcards):
 
 def write_configurations():
     """Put the configuration in force beside the results of every experiment and data set."""
-    for experiment in STUDY.experiments:
-        write_experiment(STUDY, experiment, RESULTS / experiment / "config.yaml")
-        name = STUDY.experiments[experiment].data.dataset
-        settings = canonical_json(STUDY.datasets[name].model_dump(mode="json"))
-        write_text(RESULTS / "data" / f"{name}.json", settings)
+    texts = {}
+    for name, experiment in STUDY.experiments.items():
+        texts[RESULTS / name / "config.yaml"] = dump(STUDY.restricted_to(name))
+        dataset = experiment.data.dataset
+        settings = STUDY.datasets[dataset].model_dump(mode="json")
+        texts[RESULTS / "data" / f"{dataset}.json"] = canonical_json(settings)
+    for path, text in texts.items():
+        if not path.exists() or path.read_text() != text:
+            write_text(path, text)
 
 
 def state_before(wildcards):

@@ -155,8 +155,8 @@ def keep_boundaries(study: Study) -> Study:
         except UserError:  # none yet, or one of another version of the program
             continue
         if before.training_identity(name) == study.training_identity(name):
-            ends = {*experiment.segments, *old.boundaries}
-            segments = sorted(end for end in ends if end <= experiment.epochs)
+            trained = (end for end in old.boundaries if end < experiment.epochs)
+            segments = sorted({*experiment.segments, *trained})
             experiments[name] = experiment.model_copy(update={"segments": segments})
     return study.model_copy(update={"experiments": {**study.experiments, **experiments}})
 
