@@ -13,8 +13,6 @@ from smoothdescent.files import (
     atomic_path,
     code_digest,
     fingerprint,
-    place_file,
-    place_folder,
     read_metadata,
     read_table,
     write_table,
@@ -87,32 +85,6 @@ def test_damaged_tables(tmp_path):
 def test_fingerprint_ignores_the_order_of_keys():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
-
-
-def test_placed_files_are_links_that_outlive_their_source(tmp_path):
-    source = tmp_path / "source"
-    source.write_text("x")
-    target = tmp_path / "there" / "target"
-    place_file(source, target)
-    assert source.stat().st_ino == target.stat().st_ino
-    target.unlink()
-    assert source.read_text() == "x"
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "folder"
-    place_folder(target, lambda folder: (folder / "a").touch())
-    with pytest.raises(RuntimeError, match="midway"):
-        place_folder(target, fail_after_writing)
-    assert [p.name for p in target.iterdir()] == ["a"]
-    place_folder(target, lambda folder: (folder / "b").touch())
-    assert [p.name for p in target.iterdir()] == ["b"]
-    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
-
-
-def fail_after_writing(folder):
-    (folder / "half").touch()
-    raise RuntimeError("midway")
 
 
 def test_code_digest_sees_code_and_not_comments(tmp_path):

@@ -8,9 +8,8 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,33 +118,6 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def place_file(source: Path, target: Path) -> None:
-    """Give a file a second name, replacing what has that name now."""
-    with atomic_path(target) as temporary:
-        _link(source, temporary)
-
-
-def place_folder(target: Path, fill: Callable[[Path], object]) -> None:
-    """Create a folder whole: fill a temporary one, then give it its name."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
-    with _write_faults_told(target):
-        try:
-            temporary.mkdir(parents=True)
-            fill(temporary)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
 
 
 def code_digest(*files: str | Path) -> str:

@@ -64,9 +64,9 @@ def test_means_of_subsets(tmp_path, experiment, noisy):
 
 
 def test_a_missing_checkpoint_is_named(tmp_path, experiment):
-    for name in ("to_e2/e1", "to_e2/e2", "to_e4/e4"):
-        path = tmp_path / f"{name}.parquet"
+    for name in ("e1", "e4"):
+        path = tmp_path / f"sharpness/{name}.parquet"
         with pytest.raises(UserError, match=rf"{name}\.parquet does not exist"):
             checkpoint_tables(tmp_path, experiment)
         write_table(path, checkpoint(2, 1, 1))
-    assert len(checkpoint_tables(tmp_path, experiment)) == 3
+    assert len(checkpoint_tables(tmp_path, experiment)) == 2

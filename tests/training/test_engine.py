@@ -1,6 +1,7 @@
 """The training loop against a plain one, and its schedule."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from smoothdescent.config.schema import SGD
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.randomness import derive_seed, generator
+from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.engine import TrainingData, train
 from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.optimizers import learning_rate
@@ -25,6 +27,7 @@ def random_data(samples=50, classes=10, corrupted=None):
         images=torch.randn(samples, 8, 8, 3, generator=draw),
         labels=torch.randint(classes, (samples,), generator=draw),
         is_noisy=torch.rand(samples, generator=draw) < 0.3,
+        sample_ids=torch.arange(100, 100 + samples),
         test_images=torch.randn(31, 8, 8, 3, generator=draw),
         test_labels=torch.randint(classes, (31,), generator=draw),
         corrupted_classes=corrupted,
@@ -74,6 +77,23 @@ def test_the_loop_is_plain_training(optimizer):
     for ours, theirs in zip(run.network.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     assert [row["train_loss"] for row in run.history[1:]] == pytest.approx(losses, rel=1e-5)
+
+
+def test_augmentation_is_drawn_anew_for_each_epoch_and_seed():
+    """The loop trains on what the batched augmentation makes of each sample."""
+    experiment = tiny_study(augmentation={"shift": 2, "flip": True}).experiments[NAME]
+    data = random_data()
+    data = replace(data, padded=pad(data.images, 2, torch.tensor([-2.0, -2.1, -1.9])))
+    run, seen = start(experiment), []
+    run.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0]))
+    train(run, data, experiment, seed=3, until=2, evaluate_at=set())
+    seen = torch.cat([x for x in seen if len(x) <= 16]).permute(0, 2, 3, 1)
+    for epoch in range(2):
+        crops = draw_crops(3, epoch, data.sample_ids, shift=2, flip=True)
+        order = torch.randperm(50, generator=generator(3, "shuffle", epoch))
+        expected = crop(data.padded, order, crops, 2)
+        assert any(torch.equal(seen[i : i + 50], expected) for i in range(len(seen) - 49))
+        assert not torch.equal(expected, data.images[order])
 
 
 def test_warm_up_is_linear_then_constant():

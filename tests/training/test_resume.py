@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -15,7 +14,7 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import read_table
 from smoothdescent.networks.weights import load_tensors, read_weights_metadata
 from smoothdescent.training import engine
-from smoothdescent.training.autosave import Autosave, Stopped
+from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
 
 
 @pytest.fixture
@@ -32,41 +31,53 @@ def keep_signal_handlers():
         signal.signal(number, handler)
 
 
-def train_whole(files, tag=""):
-    for start, end in ((None, 2), (2, 4), (4, 6)):
-        files.train(end, start, tag=tag)
+def train_whole(files, *runs, tag=""):
+    for end in (2, 4, 6):
+        files.train(end, *runs, tag=tag)
 
 
 def test_segments(files):
     train_whole(files)
-    run = files.folder / "run"
-    assert sorted(p.name for p in (run / "snapshots_e2").iterdir()) == [
-        "e0.safetensors",
-        "e1.safetensors",
-        "e2.safetensors",
+    run = files.folder / "runs/w2_s0"
+    assert sorted(p.name for p in run.rglob("*") if p.is_file()) == [
+        *("e0.safetensors", "e1.safetensors", "e3.safetensors", "e6.safetensors"),
+        *("history.parquet", "run.json", "state_e6.safetensors"),
     ]
-    assert [p.name for p in (run / "autosave").iterdir()] == ["e6"], "earlier work is removed"
-    history = read_table(run / "history_e6.parquet").to_pandas()
+    history = read_table(run / "history.parquet").to_pandas()
     assert history["epoch"].tolist() == list(range(7))
     assert history["test_error"].notna().tolist() == [True, True, True, True, True, False, True]
-    snapshot, metadata = load_tensors(run / "snapshots_e6" / "e6.safetensors")
+    snapshot, metadata = load_tensors(run / "snapshots/e6.safetensors")
     assert (metadata["width"], metadata["seed"], metadata["epoch"]) == ("2", "0", "6")
     state, _ = load_tensors(run / "state_e6.safetensors")
     for name, weights in snapshot.items():
         assert torch.equal(weights, state[f"network/{name}"])
+    receipt = json.loads(files.receipt(6).read_text())
+    assert receipt == {"epoch": 6, "runs": ["w2_s0"]}
 
 
-def test_segments_do_not_change_the_result(files, tmp_path):
-    train_whole(files)
-    (tmp_path / "one").mkdir()
-    shutil.copy(files.data, tmp_path / "one" / "data.safetensors")
-    one = Files(tmp_path / "one", tiny_study(segments=[]))
-    one.train(6)
-    first = load_tensors(files.folder / "run/state_e6.safetensors")[0]
-    second = load_tensors(one.folder / "run/state_e6.safetensors")[0]
-    assert first.keys() == second.keys()
-    for name in first.keys() - {"history"}:
-        assert torch.equal(first[name], second[name]), name
+def test_segments_and_packs_do_not_change_the_result(files):
+    train_whole(files, "w1_s0", "w2_s0", "w2_s1")
+    Files(files.folder, tiny_study(segments=[]))
+    for name in ("w1_s0", "w2_s0", "w2_s1"):
+        files.train(6, name, tag="-alone")
+    assert contents(files.folder / "runs") == contents(files.folder / "runs-alone")
+
+
+def test_a_run_that_fails_leaves_the_others_alone(files, monkeypatch, capsys):
+    original = engine.train
+
+    def train(run, *arguments, seed, **keywords):
+        if seed == 1:
+            raise UserError("the training has diverged")
+        return original(run, *arguments, seed=seed, **keywords)
+
+    monkeypatch.setattr("smoothdescent.training.command.train", train)
+    with pytest.raises(SystemExit):
+        files.train(2, "w2_s0", "w2_s1", "w2_s2")
+    assert "error: w2_s1: the training has diverged" in capsys.readouterr().err
+    assert not files.receipt(2).exists()
+    for name, trained in (("w2_s0", True), ("w2_s1", False), ("w2_s2", True)):
+        assert (files.folder / f"runs/{name}/state_e2.safetensors").exists() == trained
 
 
 class Interrupt:
@@ -102,81 +113,118 @@ def test_a_signal_saves_and_stops_and_the_same_command_continues(
             files.train(2)
     assert stopped.value.code == 128 + number
     assert "saved in" in capsys.readouterr().err
-    assert not (files.folder / "run" / "state_e2.safetensors").exists()
+    assert not list((files.folder / "runs/w2_s0").glob("state*"))
+    assert not files.receipt(2).exists()
     files.train(2)
     assert "resumed from" in capsys.readouterr().err
-    assert contents(files.folder / "run") == contents(files.folder / "run-whole")
+    assert contents(files.folder / "runs") == contents(files.folder / "runs-whole")
 
 
 def test_usr1_saves_and_goes_on(files, monkeypatch):
     saved = []
-    original = Autosave.save
+    original = RunFolder.save_progress
     monkeypatch.setattr(
-        Autosave, "save", lambda self: (saved.append(self.run.step), original(self))
+        RunFolder,
+        "save_progress",
+        lambda self, run: (saved.append(run.step), original(self, run)),
     )
     monkeypatch.setattr(
         "smoothdescent.training.command.train", Interrupt(3, signal.SIGUSR1)(engine.train)
     )
     files.train(2)
-    assert saved == [3, 0], "once on the signal, once at the end"
+    assert saved == [3]
 
 
-def test_outputs_that_were_deleted_are_restored_without_training(files, monkeypatch):
-    files.train(2)
-    before = contents(files.folder / "run")
-    for path in (files.folder / "run").iterdir():
-        if path.name != "autosave":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+def forbid_training(monkeypatch):
     monkeypatch.setattr(engine, "_train_epoch", lambda *_: pytest.fail("trained again"))
+
+
+def test_what_is_trained_is_not_trained_again(files, monkeypatch):
+    train_whole(files)
+    before = contents(files.folder / "runs")
+    forbid_training(monkeypatch)
+    files.receipt(4).unlink()
+    train_whole(files)
+    assert files.receipt(4).exists()
+    assert contents(files.folder / "runs") == before
+
+
+def test_fewer_epochs_and_other_segments_cost_nothing(files, monkeypatch):
+    train_whole(files)
+    before = contents(files.folder / "runs")
+    forbid_training(monkeypatch)
+    (files.folder / "runs/w2_s0/history.parquet").unlink()
+    Files(files.folder, tiny_study(epochs=3, segments=[1], snapshots=[1]))
+    files.train(1)
+    files.train(3)
+    assert contents(files.folder / "runs") == before
+
+
+def test_a_snapshot_that_was_not_kept_is_trained_for_again(files, monkeypatch, capsys):
+    train_whole(files)
+    before = contents(files.folder / "runs")
+    Files(files.folder, tiny_study(snapshots=[0, 1, 2, 3, 5]))
+    train_whole(files)
+    assert "snapshots/e2.safetensors does not exist" in capsys.readouterr().err
+    after = contents(files.folder / "runs")
+    assert after.keys() - before.keys() == {
+        f"w2_s0/snapshots/e{epoch}.safetensors" for epoch in (2, 5)
+    }
+    assert all(after[name] == before[name] for name in before if "snapshots" in name)
+    forbid_training(monkeypatch)
+    train_whole(files)
+
+
+def test_work_of_other_settings_is_kept_aside_and_comes_back(files, capsys, monkeypatch):
     files.train(2)
-    assert contents(files.folder / "run") == before
-
-
-def test_work_of_other_settings_is_discarded(files, capsys, tmp_path):
+    before = contents(files.folder / "runs")
+    Files(files.folder, tiny_study(batch_size=20))
     files.train(2)
-    other = Files(tmp_path, tiny_study(batch_size=20))
-    other.train(2)
-    assert "is discarded: its configuration" in capsys.readouterr().err
-    (tmp_path / "fresh").mkdir()
-    shutil.copy(files.data, tmp_path / "fresh" / "data.safetensors")
-    fresh = Files(tmp_path / "fresh", tiny_study(batch_size=20))
-    fresh.train(2)
-    assert contents(tmp_path / "run") == contents(tmp_path / "fresh" / "run")
-
-
-@pytest.mark.parametrize("damage", ["state", "snapshot"])
-def test_damaged_work_is_discarded(files, capsys, damage):
+    assert "was trained with other settings; it is kept as" in capsys.readouterr().err
+    files.train(2, tag="-fresh")
+    run = "runs/w2_s0"
+    assert contents(files.folder / run) == contents(files.folder / "runs-fresh/w2_s0")
+    Files(files.folder, tiny_study())
+    forbid_training(monkeypatch)
     files.train(2)
-    before = contents(files.folder / "run")
-    name = {"state": "state", "snapshot": "e1"}[damage]
-    path = files.folder / "run/autosave/e2" / f"{name}.safetensors"
-    half = path.read_bytes()[:1000]
-    path.unlink()  # the outputs are links to the same data
-    path.write_bytes(half)
-    files.train(2)
-    assert "is discarded" in capsys.readouterr().err
-    assert contents(files.folder / "run") == before
+    assert "comes back" in capsys.readouterr().err
+    after = contents(files.folder / "runs")
+    assert {name: after[name] for name in before} == before
+    assert len(list((files.folder / "runs").iterdir())) == 2
 
 
-def test_states_of_another_run_are_refused(files, tmp_path):
+@pytest.mark.parametrize("damage", ["state_e2", "snapshots/e1"])
+def test_damaged_work_is_not_used(files, capsys, damage):
     files.train(2)
+    before = contents(files.folder / "runs")
+    path = files.folder / f"runs/w2_s0/{damage}.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    files.train(2)
+    assert "is not used" in capsys.readouterr().err
+    assert contents(files.folder / "runs") == before
+
+
+def test_work_in_progress_of_other_code_is_not_used(files, monkeypatch, capsys):
+    """The state at the end of the last segment is."""
+    files.train(2)
+    with monkeypatch.context() as patch:
+        interrupted = Interrupt(3, signal.SIGTERM)(engine.train)
+        patch.setattr("smoothdescent.training.command.train", interrupted)
+        with pytest.raises(SystemExit):
+            files.train(4)
+    capsys.readouterr()
+    monkeypatch.setattr("smoothdescent.training.command._code", lambda network: "other")
+    files.train(4)
+    log = capsys.readouterr().err
+    assert "autosave.safetensors is not used: the code" in log
+    assert "resumed from" in log and "state_e2.safetensors after epoch 2, step 0" in log
+
+
+@pytest.mark.parametrize("run", ["w2", "w2s0", "w_s0", "w2_s0x"])
+def test_a_name_that_is_no_run(files, capsys, run):
     with pytest.raises(SystemExit):
-        files.train(4, 2, seed=1)
-    assert (files.folder / "run" / "state_e2.safetensors").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"seed": 1}, "state_e2.safetensors belongs to another run: its seed is '0', expected '1'"),
-        ({"width": 3}, "state_e2.safetensors is not a training state of this network"),
-    ],
-)
-def test_the_message_names_what_differs(files, capsys, change, words):
-    files.train(2)
-    with pytest.raises(SystemExit):
-        files.train(4, 2, **change)
-    assert words in capsys.readouterr().err
+        files.train(2, run)
+    assert f"{run!r} is no run; expected w{{width}}_s{{seed}}" in capsys.readouterr().err
 
 
 def test_an_epoch_that_ends_no_segment(files, capsys):
@@ -187,7 +235,7 @@ def test_an_epoch_that_ends_no_segment(files, capsys):
 
 def test_a_full_disk(files, small_disk, capsys):
     """The training says so and stops; with space again, it goes on from what is saved."""
-    run = files.folder / "run"
+    run = files.folder / "runs"
     run.symlink_to(small_disk)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(100_000))
@@ -195,11 +243,12 @@ def test_a_full_disk(files, small_disk, capsys):
         files.train(2)
     assert stopped.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("smoothdescent: error: cannot write ") and "the disk is full" in error
-    assert not list(run.glob("state*")) and not list(run.glob("history*"))
+    assert error.startswith("smoothdescent: error: w2_s0: cannot write ")
+    assert "the disk is full" in error
+    assert not list(run.rglob("state*")) and not list(run.rglob("history*"))
     filler.unlink()
     files.train(2)
-    assert (run / "history_e2.parquet").exists()
+    assert (run / "w2_s0/history.parquet").exists()
 
 
 @pytest.mark.slow
@@ -212,7 +261,7 @@ def test_kill_9_again_and_again(tmp_path):
     kills, log = 0, ""
     for attempt in range(12):
         process = subprocess.Popen(files.command(40), stderr=subprocess.PIPE, text=True)
-        saved = files.folder / "run/autosave/e40/state.safetensors"
+        saved = files.folder / "runs/w2_s0/autosave.safetensors"
         before = position(saved)
         deadline = time.monotonic() + 60
         # Kill once the attempt has saved something new, at a moment that differs each time.
@@ -228,8 +277,8 @@ def test_kill_9_again_and_again(tmp_path):
     else:
         subprocess.run(files.command(40), check=True, capture_output=True)
     assert kills >= 3
-    assert "resumed from" in log and "discarded" not in log
-    assert contents(files.folder / "run") == contents(files.folder / "run-whole")
+    assert "resumed from" in log and "not used" not in log
+    assert contents(files.folder / "runs") == contents(files.folder / "runs-whole")
 
 
 def position(path):
@@ -246,14 +295,13 @@ def test_a_loop_that_is_stopped_raises(files, tmp_path):
     run = new_run(
         experiment, width=2, seed=0, num_classes=10, image_size=8, device=torch.device("cpu")
     )
-    autosave = Autosave(tmp_path / "a", fingerprint="f", run=run, metadata={}, minutes=100)
-    autosave.listen()
-    autosave.save_if_due()
-    assert not autosave.state_path.exists()
+    folder, request = RunFolder(tmp_path / "a", {}, "conditions"), StopRequest()
+    folder.save_if_due(run, request, minutes=100)
+    assert not folder.autosave.exists()
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(Stopped, match="SIGTERM"):
-        autosave.save_if_due()
-    assert autosave.state_path.exists()
+        folder.save_if_due(run, request, minutes=100)
+    assert folder.autosave.exists()
 
 
 def test_user_error_is_what_other_files_raise(files):

@@ -54,19 +54,19 @@ class Files:
         words = ["make-labels", "--data", self.data, "--settings", settings]
         main([str(word) for word in [*words, "--output", self.labels]])
 
-    def train_arguments(self, until, start=None, tag="", width=2, seed=0):
-        """Return the arguments of one segment's training; outputs are in a folder `tag`."""
-        out = self.folder / f"run{tag}"
+    def train_arguments(self, until, *runs, tag=""):
+        """Return the arguments of one segment's training; outputs are in a folder `runs{tag}`."""
         return [
             "train",
             *("--config", self.config, "--data", self.data, "--labels", self.labels),
-            *("--width", width, "--seed", seed, "--until", until),
-            *(("--state", out / f"state_e{start}.safetensors") if start else ()),
-            *("--autosave", out / "autosave"),
-            *("--output-state", out / f"state_e{until}.safetensors"),
-            *("--output-snapshots", out / f"snapshots_e{until}"),
-            *("--output-history", out / f"history_e{until}.parquet"),
+            *("--runs", *(runs or ["w2_s0"]), "--until", until),
+            *("--folder", self.folder / f"runs{tag}"),
+            *("--receipt", self.receipt(until, tag)),
         ]
+
+    def receipt(self, until, tag=""):
+        """Return the file that says that a segment is done."""
+        return self.folder / f"receipts{tag}" / f"e{until}.json"
 
     def train(self, *arguments, **keywords):
         """Train one segment in this process."""
@@ -81,9 +81,9 @@ class Files:
 
 
 def contents(folder):
-    """Return the bytes of all output files below a run's folder, by relative path."""
+    """Return the bytes of all files below a folder, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and "autosave" not in path.parts
+        if path.is_file()
     }

@@ -29,7 +29,11 @@ class Study:
         self.folder = folder
         self.config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
         self.config["datasets"]["procedural10"] |= {"train": 100, "test": 50, "size": 16}
-        self.config["scales"]["demo"]["defaults"]["measure"]["samples"] = 8
+        demo = self.config["scales"]["demo"]
+        demo["defaults"]["measure"]["samples"] = 8
+        demo["experiments"] = {
+            name: block if name == NAME else None for name, block in demo["experiments"].items()
+        }
         self.set(**SIZES)
 
     @property

@@ -73,7 +73,7 @@ def training_processes(process):
 def test_training_killed(new_study, undisturbed, number):
     prepare(new_study)
     process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave/e150/state.safetensors", process)
+    wait_for(new_study.results / "runs/w2_s0/autosave.safetensors", process)
     [training] = training_processes(process)
     training.send_signal(number)
     printed = process.communicate(timeout=300)[0]
@@ -89,7 +89,7 @@ def test_snakemake_and_all_its_jobs_killed(new_study, undisturbed):
     """As after a power cut: a stale lock and incomplete files remain."""
     prepare(new_study)
     process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave/e150/state.safetensors", process)
+    wait_for(new_study.results / "runs/w2_s0/autosave.safetensors", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     new_study.run("--unlock")
@@ -102,7 +102,7 @@ def test_snakemake_and_all_its_jobs_killed(new_study, undisturbed):
 def test_ctrl_c_saves(new_study, undisturbed):
     prepare(new_study)
     process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave/e150/state.safetensors", process)
+    wait_for(new_study.results / "runs/w2_s0/autosave.safetensors", process)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=300)
     log = (new_study.results / "logs/train/w2_s0_e150.log").read_text()
@@ -114,7 +114,7 @@ def test_ctrl_c_saves(new_study, undisturbed):
 def test_measuring_killed_keeps_the_finished_checkpoints(new_study, undisturbed):
     prepare(new_study)
     process = start(new_study)
-    done = new_study.results / "sharpness/w2_s0/done"
+    done = new_study.results / "runs/w2_s0/sharpness"
     wait_for(done / "e10.parquet", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

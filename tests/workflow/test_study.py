@@ -42,22 +42,22 @@ def test_nothing_is_left_to_do(finished_study):
 
 def test_the_last_states_alone_are_kept(finished_study):
     for width in SIZES["widths"]:
+        pack = f"w{width}_s0-w{width}_s1"
         for seed in SIZES["seeds"]:
             run = finished_study.results / "runs" / f"w{width}_s{seed}"
             assert [p.name for p in run.glob("state_*")] == ["state_e4.safetensors"]
-            assert sorted(p.name for p in run.glob("snapshots_*/*.safetensors")) == [
-                f"e{epoch}.safetensors" for epoch in (0, 1, 2, 4)
+            assert sorted(p.name for p in run.glob("snapshots/*")) == [
+                f"e{epoch}.safetensors" for epoch in (0, 1, 4)
             ]
-            log = finished_study.results / "logs/train" / f"w{width}_s{seed}_e4.log"
-            assert "images/s" in log.read_text()
-            benchmark = finished_study.results / "benchmarks/train" / f"w{width}_s{seed}_e4.tsv"
-            assert "max_rss" in benchmark.read_text()
+        log = finished_study.results / "logs/train" / f"{pack}_e4.log"
+        assert "images/s" in log.read_text()
+        benchmark = finished_study.results / "benchmarks/train" / f"{pack}_e4.tsv"
+        assert "max_rss" in benchmark.read_text()
 
 
 def test_checkpoint_tables_have_the_specified_columns(finished_study):
-    folder = finished_study.results / "sharpness/w2_s1"
-    for end, epoch, volumes in ((2, 0, 1), (2, 1, 1), (2, 2, 1), (4, 4, 7)):
-        path = folder / f"to_e{end}" / f"e{epoch}.parquet"
+    for epoch, volumes in ((0, 1), (1, 1), (4, 7)):
+        path = finished_study.results / f"runs/w2_s1/sharpness/e{epoch}.parquet"
         table = read_table(path).to_pandas()
         assert table.columns.tolist() == [
             *("experiment", "width", "seed", "epoch", "sample_id", "is_noisy", "volume"),
@@ -81,7 +81,7 @@ def test_tables_agree_with_the_runs(finished_study):
     assert len(history) == 4 * 5
     labels = read_table(finished_study.results / "labels.parquet").to_pandas()
     assert labels["is_noisy"].sum() == 20 and len(labels) == 100
-    checkpoint = read_table(finished_study.results / "sharpness/w2_s0/to_e4/e4.parquet").to_pandas()
+    checkpoint = read_table(finished_study.results / "runs/w2_s0/sharpness/e4.parquet").to_pandas()
     row = sharpness.query("width == 2 and seed == 0 and epoch == 4 and subset == 'all'")
     at_points = checkpoint[checkpoint["volume"] == 0]
     volume_zero = row[row["volume"] == 0].iloc[0]
@@ -106,17 +106,25 @@ def test_one_figure_by_name_from_existing_tables(finished_study):
     }
 
 
-def test_a_job_run_again_costs_no_training(finished_study):
-    """Snakemake deletes the outputs of a job that it runs again; the work is still there."""
-    before = read_table(finished_study.results / "history.parquet").to_pandas()
-    log = finished_study.results / "logs/train/w1_s0_e4.log"
-    again = ("--forcerun", "train_last_segment", "measure_segment")
-    assert finished_study.jobs(*again)["train_last_segment"] == 4
+def test_jobs_run_again_compute_nothing(finished_study):
+    before = modification_times(finished_study.results / "runs")
+    log = finished_study.results / "logs/train/w1_s0-w1_s1_e4.log"
+    again = ("--forcerun", "train_runs", "measure_runs")
+    assert finished_study.jobs(*again)["train_runs"] == 4
     finished_study.run(*again)
-    assert "resumed from" in log.read_text() and "epoch 4:" not in log.read_text()
-    pd.testing.assert_frame_equal(
-        before, read_table(finished_study.results / "history.parquet").to_pandas()
-    )
+    assert "w1_s1 has been trained to epoch 4 already" in log.read_text()
+    assert modification_times(finished_study.results / "runs") == before
+
+
+def test_other_packs_compute_nothing(finished_study, tmp_path):
+    study = copy_results(finished_study, tmp_path / "packs")
+    study.config["runs_per_job"] = 1
+    study.config["measure_after"] = "training"
+    study.write()
+    assert study.jobs()["train_runs"] == 8 and study.jobs()["measure_runs"] == 4
+    before = modification_times(study.results / "runs")
+    study.run()
+    assert modification_times(study.results / "runs") == before
 
 
 def test_dump_config(finished_study):
@@ -129,31 +137,20 @@ def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
     study = copy_results(finished_study, tmp_path / "longer")
     study.set(epochs=5, widths=[2], seeds=[0])
     before = modification_times(study.results / "runs")
-    jobs = study.jobs()
-    assert "train_segment" not in jobs
-    assert jobs["train_last_segment"] == 1
-    assert jobs["measure_segment"] <= 2
     study.run()
+    log = (study.results / "logs/train/w2_s0_e5.log").read_text()
+    assert "state_e4.safetensors after epoch 4" in log
     after = modification_times(study.results / "runs")
-    kept = {
-        p for p in before if p.parts[-2].startswith("snapshots") or p.name.startswith("history")
-    }
+    kept = {p for p in before if p.parent.name in ("snapshots", "sharpness")}
     assert all(after[p] == before[p] for p in kept)
-    assert not (study.results / "runs/w2_s0/state_e4.safetensors").exists()
 
     assert study.jobs() == {}
     whole = study.copy_to(tmp_path / "whole")
-    whole.set(segments=[2, 4])
     whole.run()
     for table in ("history", "sharpness"):
         continued, expected = (
             read_table(s.results / f"{table}.parquet").to_pandas() for s in (study, whole)
         )
-        if table == "sharpness":
-            # The volumes that were measured at the old end are kept; nobody else has them.
-            extra = (continued["epoch"] == 4) & (continued["volume"] > 0)
-            assert extra.sum() == 6 * 3
-            continued = continued[~extra].reset_index(drop=True)
         pd.testing.assert_frame_equal(continued, expected)
 
 
@@ -169,21 +166,17 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     study = copy_results(finished_study, tmp_path / "changed")
     assert study.jobs() == {}
     gather = {"gather_tables": 1, "draw_figure": 4, "decide_verdict": 1, "all": 1}
-    study.set(seeds=[0])
+    everything = {"train_runs": 4, "measure_runs": 4, **gather}
+    study.set(widths=[1])
     assert study.jobs() == gather
-    study.set(seeds=[0, 1], measure={"hessian": "rms"})
+    study.set(widths=[1, 2], measure={"hessian": "rms"})
     assert study.jobs() == gather
     study.set(measure={"step_size": 0.2})
-    assert study.jobs() == {"measure_segment": 8, **gather}
+    assert study.jobs() == {"measure_runs": 4, **gather}
     study.set(measure={}, snapshots=[0])
-    assert study.jobs() == {
-        "train_segment": 4,
-        "train_last_segment": 4,
-        "measure_segment": 8,
-        **gather,
-    }
+    assert study.jobs() == everything
     study.set(snapshots=[0, 1], optimizer={"learning_rate": 0.001})
-    assert study.jobs()["train_segment"] == study.jobs()["train_last_segment"] == 4
+    assert study.jobs() == everything
     study.set(optimizer={"learning_rate": 0.03}, noise={"rate": 0.1})
     assert study.jobs()["make_labels"] == 1
 

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
-from smoothdescent.config.load import dump, keep_boundaries, resolve
+from smoothdescent.config.load import dump, resolve
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES
 from smoothdescent.files import canonical_json, write_text
@@ -30,15 +30,18 @@ shell.prefix(
 )
 
 try:
-    STUDY = keep_boundaries(resolve(config))
+    STUDY = resolve(config)
 except UserError as error:
     raise WorkflowError(str(error))
 
 STARTED = time.time()
 RESULTS = Path(STUDY.results) / STUDY.scale
 EXPERIMENT = RESULTS / "{experiment}"
-RUN = EXPERIMENT / "runs" / "w{width}_s{seed}"
-SHARPNESS = EXPERIMENT / "sharpness" / "w{width}_s{seed}"
+# What jobs leave behind: receipts that say how far their runs are. What the runs have computed is in
+# EXPERIMENT / "runs", which no rule declares, because Snakemake deletes what rules declare.
+TRAINED = EXPERIMENT / "training" / "{pack}_e{end}.json"
+MEASURED = EXPERIMENT / "measuring" / "{pack}_e{end}.json"
+PACKS = {name: STUDY.packs(name) for name in STUDY.experiments}
 LOGS = EXPERIMENT / "logs"
 BENCHMARKS = EXPERIMENT / "benchmarks"
 TABLES = ("history", "sharpness")
@@ -48,8 +51,7 @@ wildcard_constraints:
     experiment="|".join(STUDY.experiments),
     dataset="|".join(STUDY.datasets),
     figure="|".join(FIGURES),
-    width=r"\d+",
-    seed=r"\d+",
+    pack=r"w\d+_s\d+(-w\d+_s\d+)?",
     end=r"\d+",
 
 
@@ -120,20 +122,21 @@ def write_configurations():
             write_text(path, text)
 
 
-def state_before(wildcards):
-    """Return the training state that a segment starts from; none for the first."""
+def trained_before(wildcards):
+    """Return the receipt of the segment before; none for the first."""
     start = block(wildcards).segment_start(int(wildcards.end))
-    return [fill(RUN / f"state_e{start}.safetensors", wildcards)] if start else []
+    receipt = str(TRAINED).replace("{end}", str(start))
+    return [fill(receipt, wildcards)] if start else []
 
 
-def autosave_folder(wildcards):
-    """Return where a run's work in progress is kept, undeclared: Snakemake removes outputs."""
-    return fill(RUN / "autosave", wildcards)
+def pack_runs(wildcards):
+    """Return the runs that a job trains or measures."""
+    return " ".join(PACKS[wildcards.experiment][wildcards.pack])
 
 
-def done_folder(wildcards):
-    """Return where a run's measured checkpoints are kept, undeclared: none is measured twice."""
-    return fill(SHARPNESS / "done", wildcards)
+def runs_folder(wildcards):
+    """Return the folder of the folders of an experiment's runs."""
+    return fill(EXPERIMENT / "runs", wildcards)
 
 
 def experiment_folder(wildcards):
@@ -146,42 +149,27 @@ def figure_stem(wildcards):
     return f"{RESULTS}/figures/{wildcards.figure}"
 
 
-def state_option(wildcards, input):
-    """Return the option that hands the state before to the training."""
-    return f"--state {input.state}" if input.state else ""
-
-
 def snapshot_epochs(wildcards):
-    """Return the epochs whose weights a segment keeps."""
-    return " ".join(map(str, block(wildcards).segment_snapshots(int(wildcards.end))))
+    """Return the epochs whose weights are kept up to a segment's end."""
+    return " ".join(map(str, block(wildcards).snapshot_epochs(int(wildcards.end))))
 
 
-def volumes_option(wildcards):
-    """Return the option to measure all volumes at the last epoch of a run."""
-    last = block(wildcards).epochs
-    return f"--volumes-at {last}" if int(wildcards.end) == last else ""
+def receipts(wildcards, pattern, ends):
+    """Return the receipts of all jobs of an experiment, for some ends of segments."""
+    packs = PACKS[wildcards.experiment]
+    return expand(pattern, experiment=wildcards.experiment, pack=packs, end=ends)
 
 
-def runs(wildcards, pattern, ends):
-    """Return a file of every run of an experiment, for each of the segments' ends."""
+def all_trained(wildcards):
+    """Return the receipts of the last segments."""
+    return receipts(wildcards, TRAINED, [block(wildcards).epochs])
+
+
+def all_measured(wildcards):
+    """Return the receipts of measuring, while the training goes on or at its end."""
     experiment = block(wildcards)
-    return expand(
-        pattern,
-        experiment=wildcards.experiment,
-        width=experiment.widths,
-        seed=experiment.seeds,
-        end=ends,
-    )
-
-
-def last_histories(wildcards):
-    """Return the histories after the last segment, which hold all epochs."""
-    return runs(wildcards, RUN / "history_e{end}.parquet", [block(wildcards).epochs])
-
-
-def measured(wildcards):
-    """Return the folders of measured checkpoints, one for each run and segment."""
-    return runs(wildcards, SHARPNESS / "to_e{end}", block(wildcards).boundaries)
+    every = STUDY.measure_after == "segment"
+    return receipts(wildcards, MEASURED, experiment.boundaries if every else [experiment.epochs])
 
 
 def figures_at_hand():

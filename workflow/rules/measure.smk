@@ -1,36 +1,37 @@
 # Sharpness of the checkpoints, and the tables of an experiment.
 
 
-# One job measures all checkpoints of one segment of one run.
-rule measure_segment:
+# One job measures what a job before it has trained.
+rule measure_runs:
     input:
         data=data_file,
         labels=EXPERIMENT / "labels.parquet",
-        snapshots=RUN / "snapshots_e{end}",
+        trained=TRAINED,
     output:
-        directory(SHARPNESS / "to_e{end}"),
+        MEASURED,
     log:
-        LOGS / "measure/w{width}_s{seed}_e{end}.log",
+        LOGS / "measure/{pack}_e{end}.log",
     benchmark:
-        BENCHMARKS / "measure/w{width}_s{seed}_e{end}.tsv"
+        BENCHMARKS / "measure/{pack}_e{end}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: STUDY.threads
     params:
         config=config_file,
         identity=measure_identity,
-        volumes=volumes_option,
-        done=done_folder,
+        runs=pack_runs,
+        snapshots=snapshot_epochs,
+        folder=runs_folder,
     shell:
-        "python -m smoothdescent measure-run --config {params.config} --data {input.data}"
-        " --labels {input.labels} --snapshots {input.snapshots} {params.volumes}"
-        " --done {params.done} --output {output} --threads {threads} >> {log} 2>&1"
+        "python -m smoothdescent measure-runs --config {params.config} --data {input.data}"
+        " --labels {input.labels} --runs {params.runs} --until {wildcards.end}"
+        " --folder {params.folder} --receipt {output} --threads {threads} >> {log} 2>&1"
 
 
 rule gather_tables:
     input:
-        histories=last_histories,
-        sharpness=measured,
+        trained=all_trained,
+        measured=all_measured,
     output:
         history=EXPERIMENT / "history.parquet",
         sharpness=EXPERIMENT / "sharpness.parquet",

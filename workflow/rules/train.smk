@@ -1,45 +1,27 @@
-# One job trains one segment of one run: (experiment, width, seed), up to epoch `end`.
-
-LAST_EPOCHS = "|".join(str(e) for e in sorted({b.epochs for b in STUDY.experiments.values()}))
+# One job trains some runs of an experiment, its pack, up to the end of a segment.
 
 
-rule train_segment:
+rule train_runs:
     input:
         data=data_file,
         labels=EXPERIMENT / "labels.parquet",
-        state=state_before,
+        before=trained_before,
     output:
-        state=temp(RUN / "state_e{end}.safetensors"),
-        snapshots=directory(RUN / "snapshots_e{end}"),
-        history=RUN / "history_e{end}.parquet",
+        TRAINED,
     log:
-        LOGS / "train/w{width}_s{seed}_e{end}.log",
+        LOGS / "train/{pack}_e{end}.log",
     benchmark:
-        BENCHMARKS / "train/w{width}_s{seed}_e{end}.tsv"
-    wildcard_constraints:
-        end=rf"(?!(?:{LAST_EPOCHS})\b)\d+",
+        BENCHMARKS / "train/{pack}_e{end}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: STUDY.threads
     params:
         config=config_file,
         identity=training_identity,
+        runs=pack_runs,
         snapshots=snapshot_epochs,
-        state=state_option,
-        autosave=autosave_folder,
+        folder=runs_folder,
     shell:
         "python -m smoothdescent train --config {params.config} --data {input.data}"
-        " --labels {input.labels} --width {wildcards.width} --seed {wildcards.seed}"
-        " --until {wildcards.end} {params.state} --autosave {params.autosave}"
-        " --output-state {output.state} --output-snapshots {output.snapshots}"
-        " --output-history {output.history} --threads {threads} >> {log} 2>&1"
-
-
-# The last state is kept: if `epochs` is raised later, the training goes on from it.
-use rule train_segment as train_last_segment with:
-    output:
-        state=RUN / "state_e{end}.safetensors",
-        snapshots=directory(RUN / "snapshots_e{end}"),
-        history=RUN / "history_e{end}.parquet",
-    wildcard_constraints:
-        end=LAST_EPOCHS,
+        " --labels {input.labels} --runs {params.runs} --until {wildcards.end}"
+        " --folder {params.folder} --receipt {output} --threads {threads} >> {log} 2>&1"

@@ -141,31 +141,6 @@ def _explain(error: ValidationError, source: str) -> str:
     return f"{source}: " + "; ".join(clauses) + (f"; and {more} more" if more > 0 else "")
 
 
-def keep_boundaries(study: Study) -> Study:
-    """Return the study with the ends of the segments that have been trained already.
-
-    The resolved configurations beside the results tell them. Raising `epochs` from 120 to 200 then
-    trains from the state that was kept at 120; without a boundary there, that state would lie in
-    the middle of a segment and be of no use.
-    """
-    experiments = {}
-    for name, experiment in study.experiments.items():
-        try:
-            before, _, old = read_experiment(experiment_config(study, name))
-        except UserError:  # none yet, or one of another version of the program
-            continue
-        if before.training_identity(name) == study.training_identity(name):
-            trained = (end for end in old.boundaries if end < experiment.epochs)
-            segments = sorted({*experiment.segments, *trained})
-            experiments[name] = experiment.model_copy(update={"segments": segments})
-    return study.model_copy(update={"experiments": {**study.experiments, **experiments}})
-
-
-def experiment_config(study: Study, experiment: str) -> Path:
-    """Return the file of an experiment's resolved configuration."""
-    return Path(study.results) / study.scale / experiment / "config.yaml"
-
-
 def dump(study: Study) -> str:
     """Return the resolved study as YAML."""
     return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, width=100)

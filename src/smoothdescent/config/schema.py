@@ -8,11 +8,13 @@ weights are told apart from those that only say how long to train or what to loo
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from smoothdescent.files import fingerprint
+from smoothdescent.runs import run_name
 
 Natural = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -146,6 +148,13 @@ class Adam(Block):
     warmup_epochs: Count = 0
 
 
+class Augmentation(Block):
+    """Random shifts (zero padding, then a crop of the old size) and horizontal flips."""
+
+    shift: Count = Field(4, description="padding on each side in pixels; the largest shift")
+    flip: StrictBool = Field(True, description="flip with probability 1/2")
+
+
 class SVDPaths(Block):
     """Paths that erase small singular values of each colour channel (section 3.4)."""
 
@@ -193,6 +202,7 @@ class Experiment(Block):
     noise: Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")] | None = None
     network: str = Field(description="registry name, or import path package.module:factory")
     optimizer: Annotated[SGD | Adam, Field(discriminator="name")]
+    augmentation: Augmentation | None = None
     batch_size: Natural
     widths: Widths
     seeds: Seeds
@@ -229,16 +239,9 @@ class Experiment(Block):
         """Return the epoch after which the segment that ends at `end` starts."""
         return max((epoch for epoch in self.boundaries if epoch < end), default=0)
 
-    def segment_snapshots(self, end: int) -> list[int]:
-        """Return the snapshot epochs of the segment that ends at `end`.
-
-        Epoch 0 belongs to the first segment. A segment's end always has a snapshot, so that
-        raising `epochs` later changes nothing about the segments there were.
-        """
-        start = self.segment_start(end)
-        wanted = {epoch for epoch in self.snapshots if start < epoch <= end} | {end}
-        if start == 0 and 0 in self.snapshots:
-            wanted.add(0)
+    def snapshot_epochs(self, until: int) -> list[int]:
+        """Return the epochs up to `until` whose weights are kept; the last epoch's always are."""
+        wanted = {epoch for epoch in (*self.snapshots, self.epochs) if epoch <= until}
         return sorted(wanted)
 
 
@@ -249,6 +252,10 @@ class Study(Block):
     results: Annotated[str, Field(pattern=r"^\S+$", description="a path without spaces")]
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural
+    runs_per_job: Natural = Field(1, description="runs that one job trains, or measures, in turn")
+    measure_after: Literal["segment", "training"] = Field(
+        "segment", description="measure snapshots while the training goes on, or at its end"
+    )
     memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
     autosave_minutes: Positive
     datasets: dict[Name, Dataset]
@@ -305,6 +312,22 @@ class Study(Block):
             }
         )
 
+    def packs(self, experiment: str) -> dict[str, list[str]]:
+        """Return the runs of each job of an experiment, by the job's name.
+
+        Jobs are called by their first and last run.
+        """
+        block, size = self.experiments[experiment], self.runs_per_job
+        runs = [[run_name(width, seed) for seed in block.seeds] for width in block.widths]
+        # Whole widths, or parts of one: another width then leaves the other jobs as they are.
+        whole = size // len(block.seeds)
+        if whole:
+            groups = [runs[i : i + whole] for i in range(0, len(runs), whole)]
+            packs = [list(chain.from_iterable(group)) for group in groups]
+        else:
+            packs = [row[i : i + size] for row in runs for i in range(0, len(row), size)]
+        return {"-".join(dict.fromkeys((pack[0], pack[-1]))): pack for pack in packs}
+
     def identity(self) -> str:
         """Return a hash of the whole study."""
         return fingerprint(self.model_dump(mode="json"))
@@ -337,7 +360,10 @@ class Study(Block):
                 "labels": self.label_settings(experiment),
                 **block.model_dump(
                     mode="json",
-                    include={"data", "network", "optimizer", "batch_size", "evaluate_every"},
+                    include={
+                        *("data", "network", "optimizer", "augmentation", "batch_size"),
+                        "evaluate_every",
+                    },
                 ),
             }
         )

@@ -10,8 +10,9 @@ from torch import nn
 
 from smoothdescent.errors import UserError
 from smoothdescent.networks.convnet import ConvNet
+from smoothdescent.networks.resnet18 import ResNet18
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"convnet": ConvNet}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"convnet": ConvNet, "resnet18": ResNet18}
 
 
 def build(network: str, *, width: int | None, num_classes: int, image_size: int) -> nn.Module:

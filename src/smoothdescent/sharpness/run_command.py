@@ -1,8 +1,8 @@
-"""Measure the checkpoints of one segment of one run, one table each.
+"""Measure the checkpoints of runs, one table each, up to the end of a segment.
 
-Every snapshot is measured at the training points (volume 0); the one named by --volumes-at over
-all volumes. A checkpoint that has been measured already, with the same settings, weights and code,
-is taken from the folder of finished tables, so that nothing is measured twice after a crash.
+Every snapshot is measured at the training points (volume 0), the last one of the training over all
+volumes. The tables are kept in the runs' folders; one that was measured with the same settings,
+weights and code is left alone, so that nothing is measured twice after a crash.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from smoothdescent.data.store import Store, open_store
 from smoothdescent.devices import choose_device, set_threads
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
+    canonical_json,
     code_digest,
     fingerprint,
-    place_file,
-    place_folder,
     read_metadata,
     sha256_file,
     write_table,
+    write_text,
 )
 from smoothdescent.networks.registry import build, network_source
 from smoothdescent.networks.weights import load_weights, read_weights_metadata
 from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
+from smoothdescent.runs import parse_run, run_name, sharpness_path, snapshot_path
 from smoothdescent.sharpness import Paths, Tangent, measure
 
 
@@ -42,10 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="the experiment's resolved configuration")
     parser.add_argument("--data", required=True, help="the decoded data set")
     parser.add_argument("--labels", required=True, help="the label table")
-    parser.add_argument("--snapshots", required=True, type=Path, help="folder of snapshots")
-    parser.add_argument("--volumes-at", type=int, help="epoch to measure over all volumes")
-    parser.add_argument("--done", required=True, type=Path, help="folder of finished tables")
-    parser.add_argument("--output", required=True, type=Path, help="folder of tables to write")
+    parser.add_argument(
+        "--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1"
+    )
+    parser.add_argument("--until", required=True, type=int, help="last epoch to measure")
+    parser.add_argument("--folder", required=True, type=Path, help="folder of the runs' folders")
+    parser.add_argument("--receipt", required=True, type=Path, help="file that says it is done")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
 
 
@@ -69,28 +72,22 @@ def run(args: argparse.Namespace) -> None:
     study, name, experiment = read_experiment(args.config)
     set_threads(args.threads)
     samples = measured_samples(open_store(args.data), args.labels, experiment)
-    snapshots = sorted(args.snapshots.glob("e*.safetensors"), key=lambda path: int(path.stem[1:]))
-    if not snapshots:
-        raise UserError(f"{args.snapshots} holds no snapshot; expected files e<epoch>.safetensors")
-    finished = []
-    for path in snapshots:
-        table = args.done / f"{path.stem}.parquet"
-        all_volumes = path.stem == f"e{args.volumes_at}"
-        identity = fingerprint(
-            [
-                study.measure_identity(name),
-                sha256_file(path),
-                samples.store.sha256,
-                _code(experiment.network),
-            ]
-        )
-        if not is_finished(table, identity, all_volumes):
-            measure_snapshot(path, table, samples, study, name, identity, all_volumes)
-        finished.append(table)
-    place_folder(
-        args.output,
-        lambda folder: [place_file(table, folder / table.name) for table in finished],
-    )
+    settings = [study.measure_identity(name), samples.store.sha256, _code(experiment.network)]
+    for width, seed in args.runs:
+        folder = args.folder / run_name(width, seed)
+        for epoch in experiment.snapshot_epochs(args.until):
+            snapshot, table = snapshot_path(folder, epoch), sharpness_path(folder, epoch)
+            if not snapshot.exists():
+                raise UserError(
+                    f"{snapshot} does not exist, although its training has ended; remove "
+                    f"{args.folder.parent / 'training'} and run again: what is there is kept"
+                )
+            all_volumes = epoch == experiment.epochs
+            identity = fingerprint([*settings, sha256_file(snapshot)])
+            if not is_finished(table, identity, all_volumes):
+                measure_snapshot(snapshot, table, samples, study, name, identity, all_volumes)
+    names = [run_name(width, seed) for width, seed in args.runs]
+    write_text(args.receipt, canonical_json({"runs": names, "epoch": args.until}) + "\n")
 
 
 def measured_samples(store: Store, labels: str | Path, experiment: Experiment) -> Samples:
@@ -159,7 +156,7 @@ def measure_snapshot(
     )
     load_weights(path, network)
     device = choose_device(study.device)
-    progress = Progress(len(samples.labels), "images", f"{path.stem} of width {source['width']}")
+    progress = Progress(len(samples.labels), "images", f"{path.stem} of {path.parent.parent.name}")
     result = measure(
         network,
         samples.pixels,

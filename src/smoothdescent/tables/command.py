@@ -17,6 +17,7 @@ from smoothdescent.config.schema import Experiment
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_table, write_table
 from smoothdescent.provenance import provenance
+from smoothdescent.runs import history_path, run_name, sharpness_path
 from smoothdescent.sharpness.normalisation import hessian_norm
 
 MEASURES = ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm", "path_length"]
@@ -44,41 +45,32 @@ def run(args: argparse.Namespace) -> None:
         "hessian_normalisation": experiment.measure.hessian,
         **provenance(),
     }
-    runs = [(width, seed) for width in experiment.widths for seed in experiment.seeds]
-    histories = [
-        read_table(
-            args.folder / "runs" / f"w{width}_s{seed}" / f"history_e{experiment.epochs}.parquet"
-        ).to_pandas()
-        for width, seed in runs
+    runs = [
+        args.folder / "runs" / run_name(width, seed)
+        for width in experiment.widths
+        for seed in experiment.seeds
     ]
+    histories = [read_table(history_path(run)).to_pandas() for run in runs]
     history = pd.concat(histories, ignore_index=True)
+    # A run may have been trained farther than is asked for now.
+    history = history[history["epoch"] <= experiment.epochs]
     write_table(args.output_history, history, metadata)
     parameters = history.groupby("width")["parameters"].first()
-    means = pd.concat(
-        [
-            checkpoint_means(table, experiment)
-            for width, seed in runs
-            for table in checkpoint_tables(
-                args.folder / "sharpness" / f"w{width}_s{seed}", experiment
-            )
-        ],
-        ignore_index=True,
-    )
+    tables = [path for run in runs for path in checkpoint_tables(run, experiment)]
+    means = pd.concat([checkpoint_means(path, experiment) for path in tables], ignore_index=True)
+    # ... and measured over volumes at what was its end then.
+    means = means[(means["volume"] == 0) | (means["epoch"] == experiment.epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
     write_table(args.output_sharpness, means, metadata)
 
 
-def checkpoint_tables(folder: Path, experiment: Experiment) -> list[Path]:
-    """Return the tables of one run's checkpoints.
+def checkpoint_tables(run: Path, experiment: Experiment) -> list[Path]:
+    """Return the tables of the checkpoints in one run's folder.
 
     Raises:
         UserError: one is missing.
     """
-    paths = [
-        folder / f"to_e{end}" / f"e{epoch}.parquet"
-        for end in experiment.boundaries
-        for epoch in experiment.segment_snapshots(end)
-    ]
+    paths = [sharpness_path(run, epoch) for epoch in experiment.snapshot_epochs(experiment.epochs)]
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist; expected the table of a measured checkpoint")

@@ -1,53 +1,64 @@
-"""Train one segment of one run.
+"""Train runs of an experiment until the end of a segment, one after the other.
 
-Takes the training state of the segment before (none for the first), trains until the end of the
-segment, and writes the next state, the snapshots and the history so far. Work in progress is saved
-in the autosave folder every few minutes and on SIGTERM, SIGINT (which also stop the program) and
-SIGUSR1; the same command then continues where it stopped, bit-identically.
+Everything is kept in the runs' folders, from which a run goes on where it is: what has been
+trained already costs nothing. Work in progress is saved every few minutes and on SIGTERM, SIGINT
+(which also stop the program) and SIGUSR1; the same command then continues where it stopped,
+bit-identically. A run that fails does not keep the others from being trained.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 import torch
 
 from smoothdescent.config.load import read_experiment
-from smoothdescent.config.schema import Experiment, Study
-from smoothdescent.data.loading import ExperimentData, load_experiment_data
+from smoothdescent.config.schema import Augmentation, Experiment, Study
+from smoothdescent.data.loading import ExperimentData, load_experiment_data, normalise
 from smoothdescent.devices import choose_device, set_threads, use_full_float32
 from smoothdescent.errors import UserError
-from smoothdescent.files import code_digest, fingerprint, read_metadata, sha256_bytes, write_table
+from smoothdescent.files import (
+    canonical_json,
+    code_digest,
+    fingerprint,
+    read_metadata,
+    read_table,
+    sha256_bytes,
+    write_table,
+    write_text,
+)
 from smoothdescent.networks.registry import count_parameters, network_source
 from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
-from smoothdescent.training.autosave import Autosave, Stopped
+from smoothdescent.runs import parse_run, run_name
+from smoothdescent.training.augmentation import pad
 from smoothdescent.training.engine import TrainingData, train
+from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
 from smoothdescent.training.run import Run, new_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    paths = parser.add_argument_group("files")
-    paths.add_argument("--config", required=True, help="the experiment's resolved configuration")
-    paths.add_argument("--data", required=True, help="the decoded data set")
-    paths.add_argument("--labels", required=True, help="the label table")
-    paths.add_argument("--state", help="training state to start from; default: initialise")
-    paths.add_argument("--autosave", required=True, type=Path, help="folder for work in progress")
-    paths.add_argument("--output-state", required=True, type=Path, help="next training state")
-    paths.add_argument("--output-snapshots", required=True, type=Path, help="folder of snapshots")
-    paths.add_argument("--output-history", required=True, type=Path, help="history so far")
-    parser.add_argument("--width", required=True, type=int, help="base width of the network")
-    parser.add_argument("--seed", required=True, type=int, help="training seed")
+    parser.add_argument("--config", required=True, help="the experiment's resolved configuration")
+    parser.add_argument("--data", required=True, help="the decoded data set")
+    parser.add_argument("--labels", required=True, help="the label table")
+    parser.add_argument(
+        "--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1"
+    )
     parser.add_argument("--until", required=True, type=int, help="epoch at which the segment ends")
+    parser.add_argument("--folder", required=True, type=Path, help="folder of the runs' folders")
+    parser.add_argument("--receipt", required=True, type=Path, help="file that says it is done")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train the segment; exit with 128 + signal number if a signal stopped it."""
+    """Train the runs; exit with 128 + signal number if a signal stopped it.
+
+    Raises:
+        UserError: the input is at fault, or some of the runs failed.
+    """
     study, name, experiment = read_experiment(args.config)
     if args.until not in experiment.boundaries:
         raise UserError(
@@ -58,63 +69,56 @@ def run(args: argparse.Namespace) -> None:
     set_threads(args.threads)
     use_full_float32()
     dataset = load_experiment_data(args.data, args.labels, experiment.data.image_size)
-    training = new_run(
-        experiment,
-        width=args.width,
-        seed=args.seed,
-        num_classes=dataset.num_classes,
-        image_size=dataset.image_size,
-        device=device,
-    )
-    metadata = _metadata(args, study, name, experiment, dataset, training)
-    if args.state:
-        _continue_from(args.state, training, metadata, experiment.segment_start(args.until))
-    autosave = Autosave(
-        args.autosave / f"e{args.until}",
-        # Bit-identity holds for one kind of device and one number of threads.
-        fingerprint=fingerprint(
-            [metadata, args.until, device.type, args.threads, _code(experiment.network)]
-        ),
-        run=training,
-        metadata=metadata,
-        minutes=study.autosave_minutes,
-    )
-    snapshots = experiment.segment_snapshots(args.until)
-    autosave.restore(snapshots)
-    _remove_earlier(args.autosave, args.until)
-    autosave.listen()
-    try:
-        _train(training, _to_device(dataset, device), experiment, args, autosave, snapshots)
-    except Stopped as signal:
-        log(
-            f"stopped by {signal} in epoch {training.epoch + 1}; saved in {autosave.folder}, the "
-            "same command continues from there"
+    data = _to_device(dataset, experiment.augmentation, device)
+    facts = {
+        "labels_sha256": _labels_sha256(dataset),
+        "data_sha256": read_metadata(args.labels)["data_sha256"],
+    }
+    # Bit-identity holds for one kind of device and one number of threads.
+    conditions = fingerprint([device.type, args.threads, _code(experiment.network)])
+    request = StopRequest()
+    faults = []
+    for width, seed in args.runs:
+        training = new_run(
+            experiment,
+            width=width,
+            seed=seed,
+            num_classes=dataset.num_classes,
+            image_size=dataset.image_size,
+            device=device,
         )
-        sys.exit(128 + signal.number)
-    autosave.save()
-    _publish(args, training, autosave, metadata, snapshots, device)
+        metadata = _metadata(study, name, dataset, training, width, seed) | facts
+        folder = RunFolder(args.folder / run_name(width, seed), metadata, conditions)
+        try:
+            _train_run(training, folder, data, study, experiment, args, request)
+        except Stopped as signal:
+            log(
+                f"stopped by {signal} in epoch {training.epoch + 1}; saved in {folder.path}, the "
+                "same command continues from there"
+            )
+            sys.exit(128 + signal.number)
+        except UserError as error:
+            log(f"{folder.path.name} failed: {error}")
+            faults.append(f"{folder.path.name}: {error}")
+    if faults:
+        raise UserError("; ".join(faults))
+    names = [run_name(width, seed) for width, seed in args.runs]
+    write_text(args.receipt, canonical_json({"runs": names, "epoch": args.until}) + "\n")
 
 
 def _metadata(
-    args: argparse.Namespace,
-    study: Study,
-    name: str,
-    experiment: Experiment,
-    dataset: ExperimentData,
-    training: Run,
+    study: Study, name: str, dataset: ExperimentData, training: Run, width: int, seed: int
 ) -> dict[str, str]:
     """Return what a snapshot says about itself: deterministic, as its weights are."""
     return {
         "experiment": name,
-        "network": experiment.network,
-        "width": str(args.width),
-        "seed": str(args.seed),
+        "network": study.experiments[name].network,
+        "width": str(width),
+        "seed": str(seed),
         "num_classes": str(dataset.num_classes),
         "image_size": str(dataset.image_size),
         "parameters": str(count_parameters(training.network)),
         "training_identity": study.training_identity(name),
-        "labels_sha256": _labels_sha256(dataset),
-        "data_sha256": read_metadata(args.labels)["data_sha256"],
     }
 
 
@@ -123,26 +127,10 @@ def _labels_sha256(dataset: ExperimentData) -> str:
     return sha256_bytes(*(column.numpy().tobytes() for column in columns))
 
 
-def _continue_from(path: str, training: Run, metadata: dict[str, str], start: int) -> None:
-    """Load the state of the segment before, after checking that it is this run's."""
-    found = training.load(path)
-    for key, expected in metadata.items():
-        if found.get(key) != expected:
-            raise UserError(
-                f"{path} belongs to another run: its {key} is {found.get(key)!r}, expected "
-                f"{expected!r}"
-            )
-    if (training.epoch, training.step) != (start, 0):
-        raise UserError(
-            f"{path} is the state after epoch {training.epoch}, but the segment starts after "
-            f"epoch {start}"
-        )
-
-
 def _code(network: str) -> str:
     """Return a hash of the code that determines the weights, a user's network included."""
     package = Path(__file__).parents[1]
-    training = ("engine.py", "evaluation.py", "optimizers.py", "run.py")
+    training = ("augmentation.py", "engine.py", "evaluation.py", "optimizers.py", "run.py")
     return code_digest(
         package / "randomness.py",
         package / "data" / "loading.py",
@@ -151,85 +139,95 @@ def _code(network: str) -> str:
     )
 
 
-def _remove_earlier(autosave: Path, until: int) -> None:
-    """Remove the work in progress of earlier segments: their outputs are this segment's input."""
-    for folder in autosave.glob("e[0-9]*"):
-        if int(folder.name[1:]) < until:
-            shutil.rmtree(folder)
-
-
-def _to_device(dataset: ExperimentData, device: torch.device) -> TrainingData:
+def _to_device(
+    dataset: ExperimentData, augmentation: Augmentation | None, device: torch.device
+) -> TrainingData:
     corrupted = None
     if len(dataset.corrupted_classes):
         corrupted = torch.zeros(dataset.num_classes, dtype=torch.bool, device=device)
         corrupted[dataset.corrupted_classes.to(device)] = True
+    images = dataset.train.images.permute(0, 2, 3, 1).contiguous().to(device)
+    padded = None
+    if augmentation is not None:
+        black = normalise(torch.zeros(1, 3, 1, 1), dataset.mean, dataset.std)
+        padded = pad(images, augmentation.shift, black.flatten().to(device))
     return TrainingData(
-        images=dataset.train.images.permute(0, 2, 3, 1).contiguous().to(device),
+        images=images,
         labels=dataset.train.labels.to(device),
         is_noisy=dataset.train.is_noisy.to(device),
+        sample_ids=dataset.train.sample_ids.to(device),
         test_images=dataset.test_images.permute(0, 2, 3, 1).contiguous().to(device),
         test_labels=dataset.test_labels.to(device),
         corrupted_classes=corrupted,
+        padded=padded,
     )
 
 
-def _train(
+def _train_run(
     training: Run,
+    folder: RunFolder,
     data: TrainingData,
+    study: Study,
     experiment: Experiment,
     args: argparse.Namespace,
-    autosave: Autosave,
-    snapshots: list[int],
+    request: StopRequest,
 ) -> None:
-    """Train to the end of the segment, with progress, autosaves and snapshots."""
-    samples = len(data.labels)
+    """Take a run from where its folder has it to the end of the segment."""
+    seed = int(folder.metadata["seed"])
+    snapshots = experiment.snapshot_epochs(args.until)
+    folder.claim()
+    folder.restore(training, snapshots)
+    if training.epoch >= args.until:
+        log(f"{folder.path.name} has been trained to epoch {training.epoch} already")
+        if _rows(folder.history) < len(training.history):
+            _write_history(folder, training, data.labels.device, args.threads)
+        return
     progress = Progress(
-        (args.until - training.epoch) * samples - training.step * experiment.batch_size,
+        (args.until - training.epoch) * len(data.labels) - training.step * experiment.batch_size,
         "images",
-        f"width {args.width}, seed {args.seed}, epochs {training.epoch + 1} to {args.until}",
+        f"{folder.path.name}, epochs {training.epoch + 1} to {args.until}",
     )
 
     def on_step(count: int) -> None:
         progress.advance(count)
-        autosave.save_if_due()
+        folder.save_if_due(training, request, study.autosave_minutes)
 
     def on_epoch() -> None:
         if training.epoch in snapshots:
-            autosave.save_snapshot()
+            folder.save_snapshot(training)
         row = training.history[-1]
         if "test_error" in row:
             log(
-                f"epoch {training.epoch}: training loss {row['train_loss_all']:.4f}, training "
-                f"accuracy {row['train_accuracy_all']:.4f}, test error {row['test_error']:.4f}; "
-                f"{progress.rate()}"
+                f"{folder.path.name} epoch {training.epoch}: training loss "
+                f"{row['train_loss_all']:.4f}, training accuracy {row['train_accuracy_all']:.4f}, "
+                f"test error {row['test_error']:.4f}; {progress.rate()}"
             )
 
     train(
         training,
         data,
         experiment,
-        seed=args.seed,
+        seed=seed,
         until=args.until,
-        evaluate_at={*experiment.snapshots, *experiment.boundaries},
+        evaluate_at={*experiment.snapshots, experiment.epochs},
         on_step=on_step,
         on_epoch=on_epoch,
     )
     progress.close()
+    _write_history(folder, training, data.labels.device, args.threads)
+    folder.save_state(training)
 
 
-def _publish(
-    args: argparse.Namespace,
-    training: Run,
-    autosave: Autosave,
-    metadata: dict[str, str],
-    snapshots: list[int],
-    device: torch.device,
-) -> None:
+def _rows(table: Path) -> int:
+    return read_table(table).num_rows if table.exists() else 0
+
+
+def _write_history(folder: RunFolder, training: Run, device: torch.device, threads: int) -> None:
     table = training.history_table()
-    for column, value in (("width", args.width), ("seed", args.seed)):
-        table.insert(0, column, value)
+    metadata = folder.metadata
+    for column in ("seed", "width"):
+        table.insert(0, column, int(metadata[column]))
     table.insert(0, "experiment", metadata["experiment"])
     table["parameters"] = int(metadata["parameters"])
-    facts = provenance(device=str(device), precision="float32", threads=str(args.threads))
-    write_table(args.output_history, table, {**metadata, **facts})
-    autosave.publish(state=args.output_state, snapshots=args.output_snapshots, epochs=snapshots)
+    facts = provenance(device=str(device), precision="float32", threads=str(threads))
+    write_table(folder.history, table, {**metadata, **facts})

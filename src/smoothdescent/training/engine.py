@@ -15,6 +15,7 @@ from torch.nn import functional
 from smoothdescent.config.schema import Experiment
 from smoothdescent.errors import UserError
 from smoothdescent.randomness import generator
+from smoothdescent.training.augmentation import crop, draw_crops
 from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.optimizers import learning_rate
 from smoothdescent.training.run import Run
@@ -28,6 +29,9 @@ class TrainingData:
         images: normalised training images, float32 [N, H, W, C].
         labels: labels trained on, int64 [N].
         is_noisy: whether the label was replaced, bool [N].
+        sample_ids: int64 [N]; augmentation is drawn by them.
+        padded: the training images surrounded with black by the augmentation's shift (see
+            `augmentation.pad`), if there is an augmentation.
         test_images, test_labels: the test set, float32 [T, H, W, C] and int64 [T].
         corrupted_classes: bool [classes] with asymmetric label noise, else None.
     """
@@ -35,9 +39,11 @@ class TrainingData:
     images: torch.Tensor
     labels: torch.Tensor
     is_noisy: torch.Tensor
+    sample_ids: torch.Tensor
     test_images: torch.Tensor
     test_labels: torch.Tensor
     corrupted_classes: torch.Tensor | None
+    padded: torch.Tensor | None = None
 
 
 def train(
@@ -57,7 +63,8 @@ def train(
         run: changed in place.
         data: on the run's device.
         experiment: the settings of the training.
-        seed: the training seed; it fixes the order of the samples in every epoch.
+        seed: the training seed; it fixes the order of the samples and their augmentation in every
+            epoch.
         until: the last epoch to complete.
         evaluate_at: epochs with an exact evaluation, beside every `evaluate_every`-th.
         on_step: called after each step with the number of samples in it; it may raise, and the
@@ -105,12 +112,13 @@ def _train_epoch(
     batches = order.to(data.labels.device).split(experiment.batch_size)
     first_step = run.epoch * len(batches)
     network, optimizer = run.network, run.optimizer
+    inputs = _inputs(data, experiment, seed, run.epoch)
     for batch in batches[run.step :]:
         rate = learning_rate(experiment.optimizer, first_step + run.step, len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
         labels = data.labels.index_select(0, batch)
-        logits = network(data.images.index_select(0, batch).permute(0, 3, 1, 2))
+        logits = network(inputs(batch))
         loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -119,6 +127,17 @@ def _train_epoch(
         run.running[1] += (logits.detach().argmax(1) == labels).sum()
         run.step += 1
         on_step(len(batch))
+
+
+def _inputs(
+    data: TrainingData, experiment: Experiment, seed: int, epoch: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function from positions [B] to their images [B, C, H, W] in this epoch."""
+    settings = experiment.augmentation
+    if settings is None:
+        return lambda batch: data.images.index_select(0, batch).permute(0, 3, 1, 2)
+    crops = draw_crops(seed, epoch, data.sample_ids, **settings.model_dump())
+    return lambda batch: crop(data.padded, batch, crops, settings.shift).permute(0, 3, 1, 2)
 
 
 def evaluation_row(run: Run, data: TrainingData) -> dict[str, float]:

@@ -1,5 +1,6 @@
-"""Measuring the snapshots of a segment: nothing twice, nothing of another experiment."""
+"""Measuring the snapshots of runs: nothing twice, nothing of another experiment."""
 
+import json
 import shutil
 
 import pytest
@@ -20,19 +21,21 @@ def files(tmp_path):
     return files
 
 
-def measure(files, *extra, config=None):
-    run = files.folder / "run"
-    words = ["measure-run", "--config", config or files.config, "--data", files.data]
-    words += ["--labels", files.labels, "--snapshots", run / "snapshots_e2"]
-    words += ["--done", files.folder / "done", "--output", files.folder / "measured", *extra]
+def measure(files, *runs, until=2):
+    words = ["measure-runs", "--config", files.config, "--data", files.data]
+    words += ["--labels", files.labels, "--runs", *(runs or ["w2_s0"]), "--until", until]
+    words += ["--folder", files.folder / "runs", "--receipt", files.folder / "measured.json"]
     main([str(word) for word in words])
 
 
-def test_volumes_at_one_epoch_and_points_at_the_others(files):
-    measure(files, "--volumes-at", 2)
-    tables = {
-        path.stem: read_table(path).to_pandas() for path in (files.folder / "measured").iterdir()
-    }
+def measured_tables(files, run="w2_s0"):
+    folder = files.folder / "runs" / run / "sharpness"
+    return {path.stem: read_table(path).to_pandas() for path in folder.iterdir()}
+
+
+def test_volumes_at_the_last_epoch_and_points_at_the_others(files):
+    measure(files)
+    tables = measured_tables(files)
     assert set(tables) == {"e0", "e2"}
     assert set(tables["e0"]["volume"]) == {0}
     assert set(tables["e2"]["volume"]) == {0, 1, 2}
@@ -40,6 +43,17 @@ def test_volumes_at_one_epoch_and_points_at_the_others(files):
     assert len(ids) == 6 and set(ids) == set(tables["e2"]["sample_id"])
     labels = read_table(files.labels).to_pandas().set_index("sample_id")["is_noisy"]
     assert (tables["e0"]["is_noisy"].to_numpy() == labels[ids].to_numpy()).all()
+    assert json.loads((files.folder / "measured.json").read_text()) == {
+        "runs": ["w2_s0"],
+        "epoch": 2,
+    }
+
+
+def test_several_runs(files):
+    files.train(2, "w2_s1", "w3_s0")
+    measure(files, "w2_s0", "w2_s1", "w3_s0")
+    keys = [measured_tables(files, run)["e2"].iloc[0] for run in ("w2_s0", "w2_s1", "w3_s0")]
+    assert [(key["width"], key["seed"]) for key in keys] == [(2, 0), (2, 1), (3, 0)]
 
 
 def count_measurements(monkeypatch):
@@ -56,34 +70,38 @@ def count_measurements(monkeypatch):
 
 def test_nothing_is_measured_twice(files, monkeypatch):
     measured = count_measurements(monkeypatch)
-    measure(files, "--volumes-at", 2)
-    assert measured == [0, None]
-    shutil.rmtree(files.folder / "measured")
-    measure(files, "--volumes-at", 2)
-    # A table over all volumes also serves where the points alone are asked for.
     measure(files)
     assert measured == [0, None]
-    measure(files, "--volumes-at", 0)
-    assert measured == [0, None, None]
+    measure(files)
+    # A table over all volumes also serves where the points alone are asked for.
+    Files(files.folder, tiny_study(**SIZES | {"epochs": 3, "snapshots": [0, 2]}))
+    measure(files)
+    assert measured == [0, None]
+
+
+def test_volumes_that_are_asked_for_later(files, monkeypatch):
+    Files(files.folder, tiny_study(**SIZES | {"epochs": 3, "snapshots": [0, 2]}))
+    measured = count_measurements(monkeypatch)
+    measure(files)
+    assert measured == [0, 0]
+    Files(files.folder, tiny_study(**SIZES))
+    measure(files)
+    assert measured == [0, 0, None]
 
 
 def test_other_settings_or_weights_are_measured_again(files, monkeypatch, capsys):
     measured = count_measurements(monkeypatch)
     measure(files)
-    other = tiny_study(**SIZES | {"measure": MEASURE | {"step_size": 0.2}})
-    Files(files.folder, other)
+    Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"step_size": 0.2}}))
     measure(files)
     assert len(measured) == 4
     assert "measured again" in capsys.readouterr().err
-    path = files.folder / "measured/e2.parquet"
-    before = read_metadata(path)["snapshot_sha256"]
-    shutil.copy(files.folder / "run/snapshots_e2/e0.safetensors", files.folder / "e0")
-    snapshot = files.folder / "run/snapshots_e2/e2.safetensors"
-    snapshot.unlink()
-    shutil.copy(files.folder / "e0", snapshot)
+    run = files.folder / "runs/w2_s0"
+    before = read_metadata(run / "sharpness/e2.parquet")["snapshot_sha256"]
+    shutil.copy(run / "snapshots/e0.safetensors", run / "snapshots/e2.safetensors")
     measure(files)
     assert len(measured) == 5
-    assert read_metadata(path)["snapshot_sha256"] != before
+    assert read_metadata(run / "sharpness/e2.parquet")["snapshot_sha256"] != before
 
 
 def test_snapshots_of_other_training_settings_are_refused(files, capsys):
@@ -91,7 +109,7 @@ def test_snapshots_of_other_training_settings_are_refused(files, capsys):
     with pytest.raises(SystemExit):
         measure(files)
     assert "was trained with other settings" in capsys.readouterr().err
-    assert not (files.folder / "measured").exists()
+    assert not (files.folder / "measured.json").exists()
 
 
 def test_more_samples_than_there_are(files, capsys):
@@ -101,8 +119,10 @@ def test_more_samples_than_there_are(files, capsys):
     assert "measure.samples is 101, but" in capsys.readouterr().err
 
 
-def test_an_empty_folder_of_snapshots(files, capsys):
-    shutil.rmtree(files.folder / "run/snapshots_e2")
+def test_a_missing_snapshot(files, capsys):
+    (files.folder / "runs/w2_s0/snapshots/e2.safetensors").unlink()
     with pytest.raises(SystemExit):
         measure(files)
-    assert "holds no snapshot" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "snapshots/e2.safetensors does not exist" in error and "run again" in error
+    assert not (files.folder / "measured.json").exists()

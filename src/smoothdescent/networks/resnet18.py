@@ -1,0 +1,67 @@
+"""The ResNet18 family: residual networks of growing base width for small images."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm, added to a shortcut.
+
+    The shortcut is the identity, or a 1x1 convolution with batch norm where shapes change.
+    """
+
+    def __init__(self, before: int, after: int, stride: int):
+        super().__init__()
+        self.convolution1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(after)
+        self.convolution2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or before != after:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [N, before, H, W] to [N, after, H / stride, W / stride]."""
+        y = torch.relu(self.norm1(self.convolution1(x)))
+        return torch.relu(self.norm2(self.convolution2(y)) + self.shortcut(x))
+
+
+class ResNet18(nn.Module):
+    """A 3x3 stem with w channels, four stages of two basic blocks, and one linear layer.
+
+    The stages have w, 2w, 4w and 8w channels; from the second on they begin with stride 2. The stem
+    neither strides nor pools. Batch norm follows every convolution, so none has a bias. Global
+    average pooling before the linear layer. PyTorch's default initialisation.
+
+    Args:
+        width: base width w >= 1.
+        num_classes: number of outputs.
+        in_channels: colour channels of the inputs, which may have any size.
+    """
+
+    def __init__(self, width: int, num_classes: int, in_channels: int = 3):
+        super().__init__()
+        channels = [width, width, 2 * width, 4 * width, 8 * width]
+        self.stem = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(
+                    BasicBlock(before, after, stride=1 if stage == 0 else 2),
+                    BasicBlock(after, after, stride=1),
+                )
+                for stage, (before, after) in enumerate(pairwise(channels))
+            )
+        )
+        self.linear = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [N, C, H, W] to logits [N, num_classes]."""
+        x = self.stages(torch.relu(self.norm(self.stem(x))))
+        return self.linear(x.mean(dim=(2, 3)))
