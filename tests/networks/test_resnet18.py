@@ -41,7 +41,7 @@ def torchvision_network(classes):
 def test_same_function_as_torchvision(training):
     torch.manual_seed(0)
     ours, theirs = ResNet18(64, 10).double(), torchvision_network(10)
-    # Both list the same modules, in the same order of use.
+    # Both list the same modules in the same order.
     values = list(theirs.state_dict().values())
     assert [v.shape for v in values] == [v.shape for v in ours.state_dict().values()]
     for value in values:

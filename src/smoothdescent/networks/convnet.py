@@ -32,13 +32,16 @@ class ConvNet(nn.Module):
             for before, after in pairwise(channels)
         )
         self.pool = nn.MaxPool2d(2)
-        self.last_pool = nn.MaxPool2d(image_size // SMALLEST_IMAGE)
+        # The pooling of stage 4 and the last one are one: a maximum of maxima.
+        self.last_pool = nn.MaxPool2d(2 * image_size // SMALLEST_IMAGE)
         self.linear = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [N, C, H, W] to logits [N, num_classes]."""
-        for stage, convolution in enumerate(self.convolutions, start=1):
-            x = torch.relu(convolution(x))
-            if stage > 1:
-                x = self.pool(x)
-        return self.linear(self.last_pool(x).flatten(1))
+        # Pooling before ReLU is the same function as after it, with a quarter of the ReLUs.
+        first, second, third, fourth = self.convolutions
+        x = torch.relu(first(x))
+        x = torch.relu(self.pool(second(x)))
+        x = torch.relu(self.pool(third(x)))
+        x = torch.relu(self.last_pool(fourth(x)))
+        return self.linear(x.flatten(1))

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from smoothdescent.networks.batch_norm import ConvNorm
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch norm, added to a shortcut.
@@ -16,20 +18,15 @@ class BasicBlock(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int):
         super().__init__()
-        self.convolution1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(after)
-        self.convolution2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(after)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
-            )
+        self.first = ConvNorm(before, after, 3, stride)
+        self.second = ConvNorm(after, after, 3)
+        same = stride == 1 and before == after
+        self.shortcut = nn.Identity() if same else ConvNorm(before, after, 1, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [N, before, H, W] to [N, after, H / stride, W / stride]."""
-        y = torch.relu(self.norm1(self.convolution1(x)))
-        return torch.relu(self.norm2(self.convolution2(y)) + self.shortcut(x))
+        y = self.second(torch.relu(self.first(x)))
+        return torch.relu(y + self.shortcut(x))
 
 
 class ResNet18(nn.Module):
@@ -48,8 +45,7 @@ class ResNet18(nn.Module):
     def __init__(self, width: int, num_classes: int, in_channels: int = 3):
         super().__init__()
         channels = [width, width, 2 * width, 4 * width, 8 * width]
-        self.stem = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.stem = ConvNorm(in_channels, width, 3)
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
@@ -63,5 +59,5 @@ class ResNet18(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [N, C, H, W] to logits [N, num_classes]."""
-        x = self.stages(torch.relu(self.norm(self.stem(x))))
+        x = self.stages(torch.relu(self.stem(x)))
         return self.linear(x.mean(dim=(2, 3)))

@@ -34,7 +34,7 @@ def pad(images: torch.Tensor, shift: int, black: torch.Tensor) -> torch.Tensor:
     Returns:
         [N, H + 2 s, W + 2 s, C].
     """
-    count, height, width, channels = images.shape
+    count, height, width, _ = images.shape
     padded = black.repeat(count, height + 2 * shift, width + 2 * shift, 1)
     padded[:, shift : shift + height, shift : shift + width] = images
     return padded
