@@ -9,6 +9,9 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
+report: "workflow/report/study.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -20,7 +23,7 @@ include: "workflow/rules/verdict.smk"
 rule all:
     default_target: True
     input:
-        [figure_file(name, "pdf") for name in figures_at_hand()],
+        [figure_file(name, "pdf") for name in figures_of(STUDY.experiments)],
         RESULTS / "verdict.md",
     localrule: True
 

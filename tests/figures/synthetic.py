@@ -24,6 +24,7 @@ CONFIGS = {
         "cifar100",
         {"kind": "asymmetric", "rate": 0.8, "classes": 20},
     ),
+    "mine": ("package.module:Network", "flowers", {"kind": "symmetric", "rate": 0.4}),
 }
 
 
@@ -109,6 +110,7 @@ def make_config(name: str, **changes: object) -> dict[str, object]:
         "noise": noise,
         "threshold_accuracy": 0.9995,
         "measure": {"paths": SVD_PATHS, "hessian": "equation5"},
+        "dataset": {"source": "procedural", "size": 16, "train": 2000},
         **changes,
     }
 
@@ -124,6 +126,7 @@ def write_experiment(folder: Path, name: str = "convnet-cifar10-noise20", **tabl
     history, sharpness = make_tables(name, **tables)
     config = make_config(name)
     metadata = {"experiment_config": config, "config_hash": fingerprint(config)}
+    metadata["dataset_config"] = config.pop("dataset")
     write_table(folder / name / "history.parquet", history, metadata)
     write_table(
         folder / name / "sharpness.parquet",

@@ -59,9 +59,27 @@ def test_unneeded_experiments_are_ignored(tmp_path: Path) -> None:
     assert list(json.loads(metadata["sources"])) == ["convnet-cifar100"]
 
 
+def test_the_verdicts_mark(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path)
+    draw("figure5", tmp_path / "figure5", folder)
+    metadata = read_metadata(tmp_path / "figure5.parquet")
+    assert metadata["verdict"].startswith("Verdict: statement 8 ")
+
+
+def test_an_experiment_that_is_not_the_papers(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path, "mine", **TABLES)
+    draw("mine", tmp_path / "mine", folder)
+    table = read_table(tmp_path / "mine.parquet").to_pandas()
+    panels = {panel.split()[0] for panel in table["panel"]}
+    assert panels == {"a", "b", "c"} and set(table["experiment"]) == {"mine"}
+    metadata = read_metadata(tmp_path / "mine.parquet")
+    assert "statement 1 " in metadata["verdict"] and "13 " in metadata["verdict"]
+
+
 def test_unknown_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = error_of(capsys, "figure9", tmp_path / "f", tmp_path)
-    assert "no figure 'figure9'; the figures are figure1, figure2" in message
+    message = error_of(capsys, "figure9", tmp_path / "f", write_experiment(tmp_path, **TABLES))
+    assert "no figure 'figure9'; expected one of figure1, figure2" in message
+    assert "the name of an experiment of --tables: convnet-cifar10-noise20" in message
 
 
 def test_missing_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from figures.synthetic import write_experiment
 
 from smoothdescent.errors import UserError
+from smoothdescent.figures.experiment import read_experiments
 from smoothdescent.files import read_metadata, read_table, write_table
 from smoothdescent.verdict import ALL, ASYMMETRIC, CONVNET, command
 from smoothdescent.verdict.marks import mark
@@ -81,11 +82,15 @@ def test_html_is_whole_and_self_contained(written):
 
 
 def test_marks(written):
-    path = written / "verdict.parquet"
-    assert mark(path, "figure5").startswith("Statement 8 ")
-    assert [part.split()[0] for part in mark(path, "figure7").removeprefix("Statement ").split("; ")
-            ] == ["11", "13", "15"]  # fmt: skip
-    assert mark(path, "figure99") == ""
+    """A figure's mark says of its statements what the verdict says."""
+    experiments = read_experiments([written / name for name in ALL])
+    table = read_table(written / "verdict.parquet").to_pandas().set_index(["number", "experiment"])
+    assert mark("figure5", {CONVNET: experiments[CONVNET]}).startswith("Verdict: statement 8 ")
+    found = mark("figure7", {ASYMMETRIC: experiments[ASYMMETRIC]})
+    for number, part in zip((11, 13, 15), found.split("statement ")[1].split(", "), strict=True):
+        result = table.loc[(number, ASYMMETRIC), "result"]
+        assert part in (f"{number} {result}", f"{number} is {result}")
+    assert mark("figure99", experiments) == ""
 
 
 def test_some_experiments_missing(tmp_path, capsys):

@@ -13,7 +13,8 @@ sys.path.insert(0, str(SOURCE))
 
 from smoothdescent.config.load import dump, resolve
 from smoothdescent.errors import UserError
-from smoothdescent.figures import FIGURES
+from smoothdescent.figures import FIGURES, figures_of, shown_experiments
+from smoothdescent.figures.captions import caption
 from smoothdescent.files import canonical_json, write_text
 
 # Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
@@ -50,7 +51,7 @@ TABLES = ("history", "sharpness")
 wildcard_constraints:
     experiment="|".join(STUDY.experiments),
     dataset="|".join(STUDY.datasets),
-    figure="|".join(FIGURES),
+    figure="|".join([*FIGURES, *STUDY.experiments]),
     pack=r"w\d+_s\d+(-w\d+_s\d+)?",
     end=r"\d+",
 
@@ -172,11 +173,6 @@ def all_measured(wildcards):
     return receipts(wildcards, MEASURED, experiment.boundaries if every else [experiment.epochs])
 
 
-def figures_at_hand():
-    """Return the figures whose subject is part of the study."""
-    return [name for name, needs in FIGURES.items() if needs[0] in STUDY.experiments]
-
-
 def figure_file(name, suffix):
     """Return the file of a figure."""
     return f"{RESULTS}/figures/{name}.{suffix}"
@@ -184,7 +180,7 @@ def figure_file(name, suffix):
 
 def figure_experiments(name):
     """Return the experiments of the study that a figure shows."""
-    return [experiment for experiment in FIGURES[name] if experiment in STUDY.experiments]
+    return [name for name in shown_experiments(name) if name in STUDY.experiments]
 
 
 def all_tables():
@@ -206,9 +202,15 @@ def figure_folders(wildcards):
     return [f"{RESULTS}/{experiment}" for experiment in figure_experiments(wildcards.figure)]
 
 
+def figure_caption(wildcards):
+    """Return a figure's caption in the report."""
+    return caption(wildcards.figure)
+
+
 def name_new_figures():
     """Say which figures this invocation has drawn."""
-    files = [figure_file(name, suffix) for name in FIGURES for suffix in ("pdf", "png")]
+    names = figures_of(STUDY.experiments)
+    files = [figure_file(name, suffix) for name in names for suffix in ("pdf", "png")]
     new = [f for f in files if os.path.exists(f) and os.path.getmtime(f) >= STARTED]
     if new:
         print("Figures drawn:", *new, sep="\n  ")

@@ -1,4 +1,5 @@
-# The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`.
+# The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment
+# that is not the paper's has a figure of its own name.
 
 
 rule draw_figure:
@@ -6,7 +7,12 @@ rule draw_figure:
         figure_tables,
     output:
         pdf=RESULTS / "figures/{figure}.pdf",
-        png=RESULTS / "figures/{figure}.png",
+        png=report(
+            RESULTS / "figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
         table=RESULTS / "figures/{figure}.parquet",
     log:
         RESULTS / "logs/draw_figure/{figure}.log",
@@ -17,12 +23,13 @@ rule draw_figure:
     params:
         folders=figure_folders,
         output=figure_stem,
+        caption=figure_caption,
     shell:
         "python -m smoothdescent figure {wildcards.figure} --tables {params.folders}"
         " --output {params.output} > {log} 2>&1"
 
 
-for name in figures_at_hand():
+for name in figures_of(STUDY.experiments):
 
     rule:
         name:

@@ -7,7 +7,12 @@ rule decide_verdict:
     output:
         parquet=RESULTS / "verdict.parquet",
         md=RESULTS / "verdict.md",
-        html=RESULTS / "verdict.html",
+        html=report(
+            RESULTS / "verdict.html",
+            caption="../report/verdict.rst",
+            category="Verdict",
+            labels={"page": "verdict on each finding"},
+        ),
     log:
         RESULTS / "logs/decide_verdict.log",
     benchmark:

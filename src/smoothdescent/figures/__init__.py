@@ -16,3 +16,15 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "figure7": ("convnet-cifar100-asymmetric",),
     "figure8": ("resnet18-cifar10-noise20", "convnet-cifar10-noise20"),
 }
+_PAPERS = {name for experiments in FIGURES.values() for name in experiments}
+
+
+def shown_experiments(figure: str) -> tuple[str, ...]:
+    """Return the experiments that a figure shows; any other name is that of an experiment."""
+    return FIGURES.get(figure, (figure,))
+
+
+def figures_of(experiments: list[str]) -> list[str]:
+    """Return the figures of a study: the paper's whose subject it has, one for each other."""
+    papers = [name for name, shown in FIGURES.items() if shown[0] in experiments]
+    return [*papers, *(name for name in experiments if name not in _PAPERS)]

@@ -3,7 +3,8 @@
     smoothdescent figure figure3 --tables results/demo/convnet-cifar10-noise20 \\
         --output results/demo/figures/figure3
 
-writes figure3.pdf, figure3.png and figure3.parquet, the numbers that it shows.
+writes figure3.pdf, figure3.png and figure3.parquet, the numbers that it shows. An experiment that
+is not the paper's has a figure of its own name.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from typing import Any
 
 from smoothdescent import __version__
 from smoothdescent.errors import UserError
-from smoothdescent.figures import FIGURES
-from smoothdescent.figures.experiment import Experiment, read_experiment
+from smoothdescent.figures import FIGURES, shown_experiments
+from smoothdescent.figures.experiment import Experiment, read_experiments
+from smoothdescent.verdict.marks import mark
 
 SUFFIXES = (".pdf", ".png", ".parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("figure", help=f"one of {', '.join(FIGURES)}")
+    parser.add_argument("figure", help=f"{', '.join(FIGURES)}, or an experiment's name")
     parser.add_argument(
         "--tables",
         nargs="+",
@@ -43,42 +45,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the tables, draw the figure and write its three files."""
-    if args.figure not in FIGURES:
-        raise UserError(f"there is no figure {args.figure!r}; the figures are {', '.join(FIGURES)}")
     if args.output.suffix in SUFFIXES:
         raise UserError(
             f"--output is {args.output}, expected a path without suffix; "
             f"{', '.join(SUFFIXES)} are added"
         )
-    experiments = select(args.figure, args.tables)
+    found = read_experiments(args.tables)
+    if args.figure not in FIGURES and args.figure not in found:
+        raise UserError(
+            f"there is no figure {args.figure!r}; expected one of {', '.join(FIGURES)}, or the "
+            f"name of an experiment of --tables: {', '.join(found)}"
+        )
+    experiments = select(args.figure, found)
     draw_and_save(args.figure, experiments, args.output)
-    for name in FIGURES[args.figure]:
+    for name in shown_experiments(args.figure):
         if name not in experiments:
             print(f"{args.figure}: {name} is not among --tables; its panels are left out")
     print(f"wrote {' '.join(f'{args.output}{suffix}' for suffix in SUFFIXES)}")
 
 
-def select(figure: str, folders: list[Path]) -> dict[str, Experiment]:
-    """Read the folders and return, by name, the experiments that the figure shows.
+def select(figure: str, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
+    """Return, by name, the experiments that a figure shows.
 
     Raises:
-        UserError: no folder holds an experiment of the figure, two hold the same one, or a table
-            cannot be read.
+        UserError: there is none.
     """
-    found: dict[str, tuple[Path, Experiment]] = {}
-    for folder in folders:
-        experiment = read_experiment(folder)
-        if experiment.name in found:
-            raise UserError(
-                f"--tables names the experiment {experiment.name} twice: "
-                f"{found[experiment.name][0]} and {folder}"
-            )
-        found[experiment.name] = (folder, experiment)
-    chosen = {name: found[name][1] for name in FIGURES[figure] if name in found}
+    shown = shown_experiments(figure)
+    chosen = {name: experiments[name] for name in shown if name in experiments}
     if not chosen:
         raise UserError(
-            f"{figure} needs the experiment {' or '.join(FIGURES[figure])}; --tables holds "
-            f"{', '.join(found)}"
+            f"{figure} needs the experiment {' or '.join(shown)}; --tables holds "
+            f"{', '.join(experiments)}"
         )
     return chosen
 
@@ -87,19 +84,24 @@ def draw_and_save(figure: str, experiments: dict[str, Experiment], output: Path)
     """Draw a figure and write it beside the table of its numbers.
 
     Args:
-        figure: a key of FIGURES.
+        figure: a key of FIGURES, or the name of an experiment.
         experiments: its experiments by name; at least one.
         output: the files' path without suffix.
     """
     from smoothdescent.figures import style
 
-    module = importlib.import_module(f"smoothdescent.figures.{figure}")
+    module = importlib.import_module(
+        f"smoothdescent.figures.{figure if figure in FIGURES else 'overview'}"
+    )
     drawing = module.draw(experiments)
+    verdict = mark(figure, experiments)
+    style.add_mark(drawing.figure, verdict)
     metadata: dict[str, Any] = {
         "figure": figure,
         "axes": drawing.axes,
         "sources": {name: experiment.sources for name, experiment in experiments.items()},
         "thresholds": {name: experiment.threshold for name, experiment in experiments.items()},
+        "verdict": verdict,
         "hessian_normalisation": {name: e.normalisation for name, e in experiments.items()},
         "program_version": __version__,
     }

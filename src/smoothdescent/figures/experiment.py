@@ -18,16 +18,17 @@ from smoothdescent.tables.threshold import (
     last_evaluations,
 )
 
-HISTORY_COLUMNS = ["experiment", "width", "seed", "epoch", "train_accuracy_all"]
-HISTORY_COLUMNS += ["test_error", "test_error_corrupted", "test_error_unperturbed"]
+HISTORY_COLUMNS = ["experiment", "width", "seed", "epoch", "train_accuracy_all", "test_error"]
 SHARPNESS_COLUMNS = ["experiment", "width", "seed", "epoch", "subset", "volume"]
 SHARPNESS_COLUMNS += ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm"]
-OPTIONAL_COLUMNS = ("test_error_corrupted", "test_error_unperturbed")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The tables of one experiment, with the resolved configuration stored in them."""
+    """The tables of one experiment, with the resolved configuration stored in them.
+
+    `config` is the experiment's block, and under `dataset` that of its data set.
+    """
 
     name: str
     history: pd.DataFrame
@@ -91,6 +92,24 @@ class Experiment:
         ]
 
 
+def read_experiments(folders: list[Path]) -> dict[str, Experiment]:
+    """Read the results folders of several experiments; return their tables by name.
+
+    Raises:
+        UserError: two folders hold the same experiment, or see `read_experiment`.
+    """
+    found: dict[str, tuple[Path, Experiment]] = {}
+    for folder in folders:
+        experiment = read_experiment(folder)
+        if experiment.name in found:
+            raise UserError(
+                f"--tables names the experiment {experiment.name} twice: "
+                f"{found[experiment.name][0]} and {folder}"
+            )
+        found[experiment.name] = (folder, experiment)
+    return {name: experiment for name, (_, experiment) in found.items()}
+
+
 def read_experiment(folder: str | Path) -> Experiment:
     """Read `history.parquet` and `sharpness.parquet` of one experiment's results folder.
 
@@ -113,7 +132,10 @@ def read_experiment(folder: str | Path) -> Experiment:
         name=names[0],
         history=history,
         sharpness=sharpness,
-        config=json.loads(metadata["history"].get("experiment_config", "{}")),
+        config={
+            **json.loads(metadata["history"].get("experiment_config", "{}")),
+            "dataset": json.loads(metadata["history"].get("dataset_config", "{}")),
+        },
         normalisation=metadata["sharpness"].get("hessian_normalisation", "equation5"),
         sources={
             table: {
@@ -127,15 +149,14 @@ def read_experiment(folder: str | Path) -> Experiment:
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     table = read_table(path)
-    required = [name for name in columns if name not in OPTIONAL_COLUMNS]
-    missing = [name for name in required if name not in table.column_names]
+    missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise UserError(
             f"{path} has no column {missing[0]!r}; its columns are {', '.join(table.column_names)}"
         )
     if table.num_rows == 0:
         raise UserError(f"{path} has no rows; expected the results of at least one run")
-    return table.select([name for name in columns if name in table.column_names]).to_pandas()
+    return table.to_pandas()
 
 
 def over_seeds(frame: pd.DataFrame, keys: list[str], column: str, scale: float) -> pd.DataFrame:

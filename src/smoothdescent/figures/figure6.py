@@ -20,17 +20,6 @@ def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     experiment = experiments[FIGURES["figure6"][0]]
     drawing = panels.Drawing(style.new_figure(style.DOUBLE_COLUMN, 3.9))
-    grid = drawing.figure.subplots(2, 3)
-    errors, measures = grid[0, 0], [grid[0, 1], grid[0, 2], grid[1, 1], grid[1, 2]]
-    panels.errors_over_width(drawing, errors, experiment, ["test_error", "train_error"], "a")
-    errors.set_title("Error")
-    panels.row_of_measures(drawing, measures, experiment, "all", prefix="b ")
-    panels.scale_measures(measures, experiment, ["all"])
-    panels.title_measures(measures, experiment)
-    for ax in measures:
-        ax.set_xlabel(panels.WIDTH_LABEL)
-    style.panel_letter(errors, "a")
-    style.panel_letter(measures[0], "b")
+    panels.errors_and_measures(drawing, drawing.figure.subplots(2, 3), experiment)
     panels.headline(drawing.figure, experiment)
-    panels.legend_cell(grid[1, 0], experiment, errors)
     return drawing

@@ -56,6 +56,8 @@ ERRORS = {
     "test_error_unperturbed": ("unperturbed classes", style.BLUE, "-"),
 }
 
+AT_THE_RIGHT = {"train_error": "training error", "test_error_corrupted": "corrupted classes"}
+
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
 
@@ -206,8 +208,9 @@ def errors_over_width(
 ) -> None:
     """Plot errors at the end of training, in per cent, against width.
 
-    Test errors have the axis for themselves, so that a peak of a few per cent is seen; the training
-    error, which falls from far above to zero, has its own at the right.
+    A test error has the axis for itself, so that a peak of a few per cent is seen. The training
+    error, which falls from far above to zero, has its own at the right, and so has the test error
+    on corrupted classes, which lies far above that on the others.
     """
     found = False
     for column in columns:
@@ -215,8 +218,10 @@ def errors_over_width(
         data = final_errors(experiment, column)
         found = found or bool(np.isfinite(data["mean"]).any())
         target = ax
-        if column == "train_error":
-            target = _axis_at_the_right(ax, "training error (%)", colour)
+        if column in AT_THE_RIGHT:
+            target = _axis_at_the_right(ax, f"{AT_THE_RIGHT[column]} (%)", colour)
+            if column == "train_error":
+                target.set_ylim(0, 100)
             ax.plot(
                 [], [], color=colour, marker="o", markeredgewidth=0, linestyle=dashes, label=name
             )
@@ -235,12 +240,11 @@ def errors_over_width(
 
 
 def _axis_at_the_right(ax: Axes, label: str, colour: str) -> Axes:
-    """Return a second y axis, from zero, in the colour of the curve that it belongs to."""
+    """Return a second y axis in the colour of the curve that it belongs to."""
     right = ax.twinx()
     right.spines["right"].set_visible(True)
     right.set_ylabel(label, color=colour)
     right.tick_params(axis="y", labelcolor=colour)
-    right.set_ylim(0, 100)
     ax.set_zorder(right.get_zorder() + 1)  # the test error is drawn above
     ax.patch.set_visible(False)
     return right
@@ -369,6 +373,21 @@ def legend_cell(ax: Axes, experiment: Experiment, errors: Axes) -> None:
     first = ax.legend(handles=errors.get_legend_handles_labels()[0], loc="upper left")
     ax.add_artist(first)
     ax.legend(handles=handles, title=title, loc="lower left", ncols=2, alignment="left")
+
+
+def errors_and_measures(drawing: Drawing, grid: np.ndarray, experiment: Experiment) -> None:
+    """Plot the errors (a), the four measures over volumes (b) and a legend on 2 x 3 axes."""
+    errors, measures = grid[0, 0], [grid[0, 1], grid[0, 2], grid[1, 1], grid[1, 2]]
+    errors_over_width(drawing, errors, experiment, ["test_error", "train_error"], "a")
+    errors.set_title("Error")
+    row_of_measures(drawing, measures, experiment, "all", prefix="b ")
+    scale_measures(measures, experiment, ["all"])
+    title_measures(measures, experiment)
+    for ax in measures:
+        ax.set_xlabel(WIDTH_LABEL)
+    style.panel_letter(errors, "a")
+    style.panel_letter(measures[0], "b")
+    legend_cell(grid[1, 0], experiment, errors)
 
 
 HEATMAPS = ["test_error", "crossentropy", "jacobian_norm"]

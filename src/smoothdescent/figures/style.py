@@ -79,6 +79,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 @styled
+def add_mark(figure: Figure, text: str) -> None:
+    """Write the verdict's mark as the last line above a figure, which grows by that line."""
+    if not text:
+        return
+    above = figure.get_suptitle()
+    figure.suptitle(f"{above}\n{text}" if above else text)
+    figure.set_figheight(figure.get_figheight() + 0.14)
+
+
+@styled
 def save(figure: Figure, table: pd.DataFrame, stem: str | Path, metadata: dict[str, Any]) -> None:
     """Write a figure as PDF and PNG, and beside them the numbers that it shows as Parquet.
 

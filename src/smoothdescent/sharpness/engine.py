@@ -10,12 +10,13 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from smoothdescent.devices import keep_pages
 from smoothdescent.errors import UserError
 from smoothdescent.sharpness.gradients import Evaluation, FrozenNetwork, check_labels, freeze
 from smoothdescent.sharpness.inputs import Samples, read_samples
 from smoothdescent.sharpness.measures import Measure, find_measures
 from smoothdescent.sharpness.paths import Paths, SVDPaths, augmented_images
-from smoothdescent.sharpness.planning import Plan, keep_pages, parse_memory, plan
+from smoothdescent.sharpness.planning import Plan, parse_memory, plan
 from smoothdescent.sharpness.precision import full_precision, wide_dtype
 from smoothdescent.sharpness.tangent import NormalisedImages, Tangent, jitter_coefficients
 from smoothdescent.sharpness.volumes import segment_lengths, volume_integrals

@@ -10,7 +10,7 @@ import torch
 from smoothdescent.errors import UserError
 
 # On a CPU, what a batch stores for the backward pass should stay near the caches, and below what
-# `keep_pages` keeps.
+# `devices.keep_pages` keeps.
 CPU_INPUTS = range(16, 201)
 CPU_SAVED_BYTES = 48 * 2**20
 # On a GPU, enough inputs to hide the launches of the narrowest networks.
@@ -33,17 +33,6 @@ class Plan:
     inputs: int
     points: int
     samples: int
-
-
-def keep_pages(device: torch.device) -> None:
-    """Let the C library keep freed memory instead of returning it to the kernel after each batch.
-
-    glibc keeps up to twice the size of the largest block that was allocated and freed on its own,
-    32 MiB at most. Without this, faulting the same pages in again costs up to a third of the time
-    of a narrow network.
-    """
-    if device.type == "cpu":
-        torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def parse_memory(memory: int | str | None, device: torch.device) -> int:

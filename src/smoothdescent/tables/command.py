@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     study, _, experiment = read_experiment(args.config)
     metadata = {
         "experiment_config": experiment.model_dump(mode="json"),
+        "dataset_config": study.datasets[experiment.data.dataset].model_dump(mode="json"),
         "config_hash": study.identity(),
         "hessian_normalisation": experiment.measure.hessian,
         **provenance(),

@@ -17,7 +17,7 @@ import torch
 from smoothdescent.config.load import read_experiment
 from smoothdescent.config.schema import Augmentation, Experiment, Study
 from smoothdescent.data.loading import ExperimentData, load_experiment_data, normalise
-from smoothdescent.devices import choose_device, set_threads, use_full_float32
+from smoothdescent.devices import choose_device, keep_pages, set_threads, use_full_float32
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     canonical_json,
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(study.device)
     set_threads(args.threads)
     use_full_float32()
+    keep_pages(device)
     dataset = load_experiment_data(args.data, args.labels, experiment.data.image_size)
     data = _to_device(dataset, experiment.augmentation, device)
     facts = {
