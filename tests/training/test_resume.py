@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from training.tiny import NAME, Files, contents, tiny_study
 
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_table
+from smoothdescent.lease import Lease
 from smoothdescent.networks.weights import load_tensors, read_weights_metadata
 from smoothdescent.training import engine
 from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
@@ -112,7 +114,7 @@ def test_a_signal_saves_and_stops_and_the_same_command_continues(
         with pytest.raises(SystemExit) as stopped:
             files.train(2)
     assert stopped.value.code == 128 + number
-    assert "saved in" in capsys.readouterr().err
+    assert "; saved, the same command" in capsys.readouterr().err
     assert not list((files.folder / "runs/w2_s0").glob("state*"))
     assert not files.receipt(2).exists()
     files.train(2)
@@ -220,6 +222,62 @@ def test_work_in_progress_of_other_code_is_not_used(files, monkeypatch, capsys):
     assert "resumed from" in log and "state_e2.safetensors after epoch 2, step 0" in log
 
 
+# The training command with a lease that beats and ages faster.
+HURRIED = """
+import sys
+from smoothdescent import lease
+lease.Lease.__init__.__defaults__ = (0.2, 2.0)
+from smoothdescent.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_two_trainings_of_one_run(tmp_path):
+    """The second waits, and ends with a sentence that names the first, which is undisturbed."""
+    files = Files(tmp_path, tiny_study(epochs=4000, segments=[], snapshots=[]))
+    words = [str(word) for word in files.train_arguments(4000)]
+    command = [sys.executable, "-c", HURRIED, *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        lease = files.folder / "runs/w2_s0.lease"
+        deadline = time.monotonic() + 60
+        while not lease.exists():
+            assert time.monotonic() < deadline and first.poll() is None
+            time.sleep(0.05)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == 2
+        assert f"runs/w2_s0 is being written by process {first.pid} on host" in second.stderr
+        assert first.poll() is None
+        first.send_signal(signal.SIGTERM)
+        assert "stopped by SIGTERM" in first.communicate(timeout=60)[1]
+    assert not lease.exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_slept_is_deposed_and_stops(tmp_path):
+    """Its twin took the run over; the twin's files are what an undisturbed training writes."""
+    files = Files(tmp_path, tiny_study(epochs=300, segments=[], snapshots=[]))
+    words = [str(word) for word in files.train_arguments(300)]
+    command = [sys.executable, "-c", HURRIED.replace("main(sys", "lease._machine = str\nmain(sys")]
+    with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True) as first:
+        lease = files.folder / "runs/w2_s0.lease"
+        deadline = time.monotonic() + 60
+        while not lease.exists():
+            assert time.monotonic() < deadline and first.poll() is None
+            time.sleep(0.02)
+        first.send_signal(signal.SIGSTOP)
+        second = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+        assert second.returncode == 0, second.stderr
+        assert "took over" in second.stderr
+        after = contents(files.folder / "runs")
+        first.send_signal(signal.SIGCONT)
+        assert "writes nothing more" in first.communicate(timeout=60)[1]
+        assert first.returncode == 2
+    assert contents(files.folder / "runs") == after
+    files.train(300, tag="-whole")
+    assert after == contents(files.folder / "runs-whole")
+
+
 @pytest.mark.parametrize("run", ["w2", "w2s0", "w_s0", "w2_s0x"])
 def test_a_name_that_is_no_run(files, capsys, run):
     with pytest.raises(SystemExit):
@@ -295,7 +353,12 @@ def test_a_loop_that_is_stopped_raises(files, tmp_path):
     run = new_run(
         experiment, width=2, seed=0, num_classes=10, image_size=8, device=torch.device("cpu")
     )
-    folder, request = RunFolder(tmp_path / "a", {}, "conditions"), StopRequest()
+    with Lease(tmp_path / "a.lease") as lease:
+        stop_a_loop(run, RunFolder(tmp_path / "a", {}, "conditions", lease))
+
+
+def stop_a_loop(run, folder):
+    request = StopRequest()
     folder.save_if_due(run, request, minutes=100)
     assert not folder.autosave.exists()
     os.kill(os.getpid(), signal.SIGTERM)

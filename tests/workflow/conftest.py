@@ -31,6 +31,7 @@ class Study:
         self.config["datasets"]["procedural10"] |= {"train": 100, "test": 50, "size": 16}
         demo = self.config["scales"]["demo"]
         demo["defaults"]["measure"]["samples"] = 8
+        del demo["defaults"]["data"]["train_samples"]
         demo["experiments"] = {
             name: block if name == NAME else None for name, block in demo["experiments"].items()
         }

@@ -29,7 +29,7 @@ def study(tmp_path_factory):
     study = Study(tmp_path_factory.mktemp("all"))
     shipped = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     scale = shipped["scales"]["demo"]
-    for block in scale["experiments"].values():
+    for block in (scale["defaults"], *scale["experiments"].values()):
         for key in TINY.keys() & block.keys():
             del block[key]
         block.get("data", {}).pop("train_samples", None)

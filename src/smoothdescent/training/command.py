@@ -29,6 +29,7 @@ from smoothdescent.files import (
     write_table,
     write_text,
 )
+from smoothdescent.lease import Held, Lease
 from smoothdescent.networks.registry import count_parameters, network_source
 from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
@@ -89,18 +90,22 @@ def run(args: argparse.Namespace) -> None:
             device=device,
         )
         metadata = _metadata(study, name, dataset, training, width, seed) | facts
-        folder = RunFolder(args.folder / run_name(width, seed), metadata, conditions)
+        name_of_run = run_name(width, seed)
         try:
-            _train_run(training, folder, data, study, experiment, args, request)
+            with Lease(args.folder / f"{name_of_run}.lease") as lease:
+                folder = RunFolder(args.folder / name_of_run, metadata, conditions, lease)
+                _train_run(training, folder, data, study, experiment, args, request)
         except Stopped as signal:
             log(
-                f"stopped by {signal} in epoch {training.epoch + 1}; saved in {folder.path}, the "
+                f"stopped by {signal} in epoch {training.epoch + 1} of {name_of_run}; saved, the "
                 "same command continues from there"
             )
             sys.exit(128 + signal.number)
+        except Held:
+            raise  # whoever holds this run trains the next ones too
         except UserError as error:
-            log(f"{folder.path.name} failed: {error}")
-            faults.append(f"{folder.path.name}: {error}")
+            log(f"{name_of_run} failed: {error}")
+            faults.append(f"{name_of_run}: {error}")
     if faults:
         raise UserError("; ".join(faults))
     names = [run_name(width, seed) for width, seed in args.runs]
@@ -135,6 +140,7 @@ def _code(network: str) -> str:
     return code_digest(
         package / "randomness.py",
         package / "data" / "loading.py",
+        *package.glob("networks/*.py"),
         *(package / "training" / file for file in training),
         network_source(network),
     )

@@ -22,6 +22,7 @@ from types import FrameType
 
 from smoothdescent.errors import UserError
 from smoothdescent.files import fingerprint, write_text
+from smoothdescent.lease import Lease
 from smoothdescent.networks.weights import read_weights_metadata, save_weights
 from smoothdescent.progress import log
 from smoothdescent.runs import history_path, snapshot_path
@@ -62,10 +63,11 @@ class RunFolder:
         path: the folder, `w{width}_s{seed}`.
         metadata: all that determines the run's weights, as strings; written into every file.
         conditions: a hash of what bit-identity needs beside that: code, kind of device, threads.
+        lease: the right to write into the folder; nothing is written once it is lost.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, str], conditions: str):
-        self.path, self.metadata, self.conditions = path, metadata, conditions
+    def __init__(self, path: Path, metadata: dict[str, str], conditions: str, lease: Lease):
+        self.path, self.metadata, self.conditions, self.lease = path, metadata, conditions, lease
         self.autosave = path / "autosave.safetensors"
         self.history = history_path(path)
         self._last_save = time.monotonic()
@@ -80,6 +82,7 @@ class RunFolder:
         Other settings make another run. What the old one computed is kept under a name with a hash
         of its settings, and comes back when they do.
         """
+        self.lease.check()
         text = json.dumps(self.metadata, indent=1) + "\n"
         marker = self.path / "run.json"
         if marker.exists() and (old := marker.read_text()) != text:
@@ -139,11 +142,13 @@ class RunFolder:
 
     def save_snapshot(self, run: Run) -> None:
         """Save the weights of the present epoch."""
+        self.lease.check()
         metadata = {**self.metadata, "epoch": str(run.epoch)}
         save_weights(self.snapshot(run.epoch), run.network, metadata)
 
     def save_progress(self, run: Run) -> None:
         """Save the work in progress now."""
+        self.lease.check()
         run.save(self.autosave, {**self.metadata, "conditions": self.conditions})
         self._last_save = time.monotonic()
 
@@ -162,6 +167,7 @@ class RunFolder:
 
     def save_state(self, run: Run) -> None:
         """Save the state at the end of a segment, which takes the place of what came before it."""
+        self.lease.check()
         run.save(self.path / f"state_e{run.epoch}.safetensors", self.metadata)
         self.autosave.unlink(missing_ok=True)
         for epoch, path in self.states().items():
