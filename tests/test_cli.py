@@ -50,6 +50,8 @@ assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith
         "figures.command",
         "verdict.command",
         "data.labels",
+        "lease",
+        "orphans",
     ],
 )
 def test_stages_that_start_without_torch(module):

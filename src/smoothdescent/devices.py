@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
+import tempfile
+from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -10,19 +15,55 @@ from smoothdescent.errors import UserError
 
 
 def choose_device(device: str) -> torch.device:
-    """Return the device for `auto`, `cpu` or `cuda`.
+    """Return the device for `auto`, `cpu` or `cuda`: of several GPUs the one with the fewest jobs.
 
     Raises:
         UserError: `cuda` was asked for and no CUDA device is visible.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "device is 'cuda', but no CUDA device is visible (CUDA_VISIBLE_DEVICES="
             f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')!r}); expected 'auto' or 'cpu' here"
         )
+    if device == "cuda":
+        return torch.device("cuda", least_used(torch.cuda.device_count()))
     return torch.device(device)
+
+
+_held: list[IO[str]] = []
+
+
+def least_used(gpus: int, folder: Path | None = None) -> int:
+    """Return the GPU with the fewest of this user's jobs, and count this process to it.
+
+    Snakemake counts GPUs but assigns none. On a cluster a job sees its own alone; on a workstation
+    jobs spread themselves here. Each holds a locked file, a place on a GPU, until its process ends.
+
+    Args:
+        gpus: how many this process sees.
+        folder: of the locked files, on a local disk; default: in the temporary folder.
+    """
+    folder = folder or Path(tempfile.gettempdir()) / f"smoothdescent-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for place, gpu in ((place, gpu) for place in itertools.count() for gpu in range(gpus)):
+        file = (folder / f"gpu{gpu}-{place}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _held.append(file)
+        return gpu
+    raise AssertionError("places never end")
+
+
+def describe(device: torch.device) -> str:
+    """Return a device's name for a table's metadata, such as 'cuda (NVIDIA H100)'."""
+    if device.type != "cuda":
+        return device.type
+    return f"cuda ({torch.cuda.get_device_name(device)})"
 
 
 def set_threads(threads: int) -> None:

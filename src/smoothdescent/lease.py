@@ -1,214 +1,305 @@
-"""Never two writers: a lease on a run, on any file system that several hosts share.
+"""One writer at a time: a lease on a run's folder, right on shared file systems too.
 
-After a lost Snakemake or a lost node, a job can live on while the same job is submitted again. Each
-holds a lease before it writes. A lease is a file that names its holder, who changes it every few
-seconds; one that has not changed for a minute is stale, and may be taken over. Nothing here relies
-on file locks or on the clocks of two hosts agreeing: a file is linked into place, which one
-process alone can do, and whether a lease changes is observed on the observer's own clock.
+A process that Snakemake, SLURM or the network has lost sight of may still run when another one is
+started for the same run. Whoever holds the file `FOLDER.lease` may write the run. The file says who
+that is, and its holder changes it every `Timing.beat` seconds.
+
+File locks are not reliable on every shared file system, and clocks of hosts differ, so neither is
+used. A lease is created by a hard link, which succeeds for one process alone. It is abandoned when
+an observer has seen no change in it for `Timing.stale` seconds of its own clock, or when its holder
+was a process of the observer's machine that has ended. An abandoned lease is taken over by a rename
+over it. Of several processes that do so at a time the last one wins: each looks again after
+`Timing.pause` seconds. In this time also a holder that was only slow finds out, because it looks
+every `Timing.check` seconds before it goes on; it renews its lease through the file that it has
+opened, which after the rename is no longer the file that others see.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from smoothdescent.errors import UserError
 from smoothdescent.progress import log
 
-BEAT_SECONDS = 10.0  # time between two signs of life
-STALE_SECONDS = 60.0  # a lease without one for so long may be taken over
-_SIZE = 1024  # bytes of a lease: all of one length, so that a beat never truncates
+RECORD_BYTES = 1024
 
 
-class Held(UserError):
-    """Another process holds the lease."""
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that all processes of a study must agree on.
+
+    Attributes:
+        beat: between two changes of a lease by its holder.
+        stale: without a change, after which a lease is abandoned; several times `beat`.
+        check: between two looks of a holder at its lease.
+        pause: between a takeover and the first write; several times `check`.
+        poll: between two looks of a process that waits.
+    """
+
+    beat: float = 10.0
+    stale: float = 60.0
+    check: float = 1.0
+    pause: float = 3.0
+    poll: float = 1.0
 
 
-class Deposed(Held):
-    """Another process has taken the lease over, because this one showed no sign of life."""
+class Deposed(UserError):
+    """This process was silent for so long that another one has taken its lease over."""
 
 
 class Lease:
-    """The right to write what a name stands for, held while the `with` block runs.
+    """The right to write a run, held inside a `with` block.
 
     Args:
-        path: the lease's file, `NAME.lease`; its folder is created if need be.
-        beat: seconds between two signs of life.
-        stale: seconds without one after which a lease is taken over. A holder that lives is waited
-            for half as long again.
+        folder: the run's folder; it need not exist. The lease is a file beside it, so that it
+            also holds while the folder itself is moved.
+        wait: seconds to wait for a holder that is alive. An abandoned lease is recognised after
+            `timing.stale` seconds of waiting.
+        while_waiting: called now and then while waiting; what it raises ends the waiting.
+        timing: other times than the usual ones, for tests.
 
     Raises:
-        Held: another process holds the lease and lives; the sentence names it.
+        UserError: on entry, if another process still holds the lease after `wait` seconds.
     """
 
-    def __init__(self, path: Path, beat: float = BEAT_SECONDS, stale: float = STALE_SECONDS):
-        self.path, self.beat, self.stale = path, beat, stale
-        self._content = {
-            "nonce": uuid.uuid4().hex,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _start_time(os.getpid()),
-            "machine": _machine(),
-            "job": os.environ.get("SLURM_JOB_ID", ""),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        self._ended = threading.Event()
-        self._deposed = False
+    def __init__(
+        self,
+        folder: str | Path,
+        wait: float = math.inf,
+        while_waiting: Callable[[], None] = lambda: None,
+        timing: Timing = Timing(),
+    ):
+        self.folder, self.wait, self.timing = Path(folder), wait, timing
+        self.path = self.folder.with_name(f"{self.folder.name}.lease")
+        self._while_waiting = while_waiting
+        self._nonce = uuid.uuid4().hex
+        self._since = _now()
+        self._beats = 0
         self._file = -1
+        self._checked = -math.inf
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=str(self.path))
 
     def __enter__(self) -> Lease:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{self._content['nonce']}")
-        self._file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            self._show_life(0)
-            self._acquire(temporary)
-        except BaseException:
-            os.close(self._file)
-            raise
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        silence = Silence(longest_step=2 * self.timing.poll)
+        deadline = time.monotonic() + self.wait
+        told = False
+        while not self._take(silence):
+            holder = Holder.read(self.path) or f"a process that {self.path} does not name"
+            if time.monotonic() >= deadline:
+                raise UserError(
+                    f"{self.folder} is in use by {holder}; expected no other process: wait until "
+                    "it has ended, or end it"
+                )
+            if not told:
+                log(f"{self.folder} is in use by {holder}; waiting for its end")
+                told = True
+            self._while_waiting()
+            time.sleep(self.timing.poll)
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
+        """Give the lease back, if it is still this one's."""
         self._ended.set()
         self._thread.join()
         os.close(self._file)
-        if self._is_ours():
+        if self._is_held():
             self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise if the lease is no longer ours; to be called before each write.
+        """Make sure that the lease is still held; to be called before each write.
+
+        It costs a look at the file once in `timing.check` seconds, and else nothing.
 
         Raises:
-            Deposed: names the holder.
+            Deposed: it is not; the run must be left as it is.
         """
-        if self._deposed or not self._is_ours():
-            self._deposed = True
+        now = time.monotonic()
+        if now - self._checked < self.timing.check:
+            return
+        if not self._is_held():
+            holder = Holder.read(self.path) or "another process, which has ended since"
             raise Deposed(
-                f"{self.path.with_suffix('')} has been taken over by {_name(_read(self.path))}, "
-                "because this process showed no sign of life; it stops and writes nothing more"
+                f"{self.folder} was taken over by {holder}: this process (process {os.getpid()} on "
+                f"host {socket.gethostname()}) gave no sign of life for {self.timing.stale:g} "
+                "seconds or its lease was deleted; it stops and leaves the run as it is"
             )
+        self._checked = now
 
-    def _is_ours(self) -> bool:
-        return _read(self.path).get("nonce") == self._content["nonce"]
+    def _is_held(self) -> bool:
+        return self._nonce.encode() in (_read(self.path) or b"")
 
-    def _acquire(self, temporary: Path) -> None:
-        watched, changed = None, time.monotonic()
-        deadline = time.monotonic() + 1.5 * self.stale
-        while True:
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, self.path)
-                return
-            found = _read(self.path)
-            if found != watched:
-                watched, changed = found, time.monotonic()
-            if _is_dead(found) or time.monotonic() - changed > self.stale:
-                if self._take_over(temporary, found):
-                    return
-                continue
-            if time.monotonic() > deadline:
-                raise Held(
-                    f"{self.path.with_suffix('')} is being written by {_name(found)}; wait for it "
-                    "to end, or end it, and run again"
-                )
-            time.sleep(self.beat / 4)
-
-    def _take_over(self, temporary: Path, old: dict[str, Any]) -> bool:
-        """Put our lease in the place of one that is stale; False if somebody else did."""
-        # One process at a time may replace a lease: the one that could make this folder.
-        gate = self.path.with_name(f".{self.path.name}.takeover")
-        try:
-            gate.mkdir()
-        except FileExistsError:
-            # Whoever made it may have died in the next three lines.
-            time.sleep(self.beat)
-            with contextlib.suppress(OSError):
-                if time.time() - gate.stat().st_mtime > 10 * self.stale:
-                    gate.rmdir()
+    def _take(self, silence: Silence) -> bool:
+        """Take the lease if it is free or abandoned; return whether it is held now."""
+        content = _read(self.path)
+        if content is None:
+            return self._place(lambda candidate: _link(candidate, self.path))
+        holder = Holder.parse(content)
+        ended = holder is not None and holder.has_ended()
+        if silence.seconds(content, time.monotonic()) < self.timing.stale and not ended:
             return False
+        log(f"{self.folder} was abandoned by {holder or 'its holder'}; it is taken over")
+
+        def take_over(candidate: Path) -> None:
+            if _read(self.path) == content:
+                os.replace(candidate, self.path)
+                time.sleep(self.timing.pause)
+
+        return self._place(take_over)
+
+    def _place(self, move: Callable[[Path], None]) -> bool:
+        """Write a lease of this process, try to put it in place, and return whether it is there."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        candidate = self.path.with_name(f".{self.path.name}.{self._nonce}")
+        self._file = os.open(candidate, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            if _read(self.path) != old:
-                return False
-            os.link(temporary, f"{temporary}.link")
-            os.replace(f"{temporary}.link", self.path)
+            self._renew()
+            move(candidate)
         finally:
-            gate.rmdir()
-        log(f"took over {self.path.with_suffix('')} from {_name(old)}, which shows no sign of life")
-        return True
+            # A second name of the file would keep network file systems from noticing a takeover.
+            candidate.unlink(missing_ok=True)
+            held = self._is_held()
+            if not held:
+                os.close(self._file)
+        return held
+
+    def _renew(self) -> None:
+        """Change the file that this process has opened, whatever name it has by now."""
+        self._beats += 1
+        record = {
+            "nonce": self._nonce,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "job": os.environ.get("SLURM_JOB_ID"),
+            "since": self._since,
+            "heartbeat": _now(),
+            "beats": self._beats,
+            "started": _started(os.getpid()),
+            "machine": _machine(),
+        }
+        os.pwrite(self._file, json.dumps(record).ljust(RECORD_BYTES).encode(), 0)
+        os.fsync(self._file)
 
     def _beat(self) -> None:
-        count = 0
-        while not self._ended.wait(self.beat):
-            count += 1
-            self._show_life(count)
-            if not self._is_ours():
-                self._deposed = True
-                return
-
-    def _show_life(self, count: int) -> None:
-        # Written through our own descriptor: if the lease has been taken over meanwhile, this goes
-        # to a file that nobody sees, and never into the new holder's.
-        text = json.dumps({**self._content, "beat": count})
-        os.pwrite(self._file, text.ljust(_SIZE).encode(), 0)
-        with contextlib.suppress(OSError):  # a full disk ends the training elsewhere
-            os.fsync(self._file)
+        while not self._ended.wait(self.timing.beat):
+            try:
+                self._renew()
+            except OSError as error:
+                if not self._is_held():
+                    return
+                log(f"cannot renew {self.path}: {error}")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return a lease's content; what cannot be read is nobody's."""
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, as its file says.
+
+    Attributes:
+        host, pid, job, since: where it runs, which process and SLURM job it is, since when it does.
+        started, machine: what tells the process from others of the same number; None if unknown.
+    """
+
+    host: str
+    pid: int
+    job: str | None
+    since: str
+    started: str | None
+    machine: str | None
+
+    @classmethod
+    def parse(cls, content: bytes) -> Holder | None:
+        """Return the holder that a lease names; None if it is damaged."""
+        try:
+            record = json.loads(content)
+            return cls(**{name: record[name] for name in cls.__dataclass_fields__})
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    @classmethod
+    def read(cls, path: Path) -> Holder | None:
+        """Return the holder of a lease; None if there is none, or the file is damaged."""
+        return cls.parse(_read(path) or b"")
+
+    def __str__(self) -> str:
+        job = f"SLURM job {self.job}, " if self.job else ""
+        return f"{job}process {self.pid} on host {self.host} since {self.since}"
+
+    def has_ended(self) -> bool:
+        """Return whether it was a process of this machine that is no longer there."""
+        if self.machine is None or self.machine != _machine():
+            return False
+        return _started(self.pid) != self.started
+
+
+@dataclass
+class Silence:
+    """How long a lease has been seen not to change, whatever any clock of its holder says.
+
+    Args:
+        longest_step: seconds that one look can add. While the observer itself stands still, or its
+            file system does, the holder may stand still for the same reason.
+    """
+
+    longest_step: float
+    _content: bytes | None = field(default=None, init=False)
+    _last: float = field(default=0.0, init=False)
+    _seconds: float = field(default=0.0, init=False)
+
+    def seconds(self, content: bytes, now: float) -> float:
+        """Return the seconds without a change, after a look at the time `now`."""
+        if content != self._content:
+            self._content, self._seconds = content, 0.0
+        else:
+            self._seconds += min(now - self._last, self.longest_step)
+        self._last = now
+        return self._seconds
+
+
+def _read(path: Path) -> bytes | None:
+    """Return a file's content; None if there is none."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
-def _name(content: dict[str, Any]) -> str:
-    """Name a lease's holder."""
-    job = f"SLURM job {content['job']}, " if content.get("job") else ""
-    return (
-        f"{job}process {content.get('pid', '?')} on host {content.get('host', '?')}, since "
-        f"{content.get('since', '?')}"
-    )
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name unless that is taken.
+
+    A network file system may report a failure although it has succeeded: look what is there.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.link(source, target)
 
 
-def _is_dead(content: dict[str, Any]) -> bool:
-    """Return whether a holder has surely ended: it ran on this machine and is gone."""
-    if not content.get("machine") or content["machine"] != _machine():
-        return False
-    return _start_time(content.get("pid", 0)) != content.get("started")
+def _started(pid: int) -> str | None:
+    """Return when a process was started, in the kernel's ticks; None if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
 
 
-def _machine() -> str:
-    """Return what a process number is unique in: this boot of this host, and its namespace."""
+def _machine() -> str | None:
+    """Return what identifies the running kernel and the set of process numbers that is seen."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
-        return ""
+        return None
 
 
-def _start_time(pid: int) -> str:
-    """Return when a process started, in ticks since boot; '' if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] == "Z" else fields[19]
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -202,7 +202,7 @@ def test_a_file_that_is_no_mapping(tmp_path, text, words):
 
 
 def test_a_stage_needs_a_resolved_file():
-    with pytest.raises(UserError, match="resolved to one experiment: smoothdescent config"):
+    with pytest.raises(UserError, match="expected it resolved: smoothdescent config"):
         read_experiment(SHIPPED)
 
 

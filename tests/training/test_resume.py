@@ -226,7 +226,8 @@ def test_work_in_progress_of_other_code_is_not_used(files, monkeypatch, capsys):
 HURRIED = """
 import sys
 from smoothdescent import lease
-lease.Lease.__init__.__defaults__ = (0.2, 2.0)
+timing = lease.Timing(beat=0.2, stale=2.0, check=0.1, pause=0.3, poll=0.1)
+lease.Lease.__init__.__defaults__ = (WAIT, lambda: None, timing)
 from smoothdescent.cli import main
 main(sys.argv[1:])
 """
@@ -237,7 +238,7 @@ def test_two_trainings_of_one_run(tmp_path):
     """The second waits, and ends with a sentence that names the first, which is undisturbed."""
     files = Files(tmp_path, tiny_study(epochs=4000, segments=[], snapshots=[]))
     words = [str(word) for word in files.train_arguments(4000)]
-    command = [sys.executable, "-c", HURRIED, *words]
+    command = [sys.executable, "-c", HURRIED.replace("WAIT", "1.0"), *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
         lease = files.folder / "runs/w2_s0.lease"
         deadline = time.monotonic() + 60
@@ -246,7 +247,7 @@ def test_two_trainings_of_one_run(tmp_path):
             time.sleep(0.05)
         second = subprocess.run(command, capture_output=True, text=True, check=False)
         assert second.returncode == 2
-        assert f"runs/w2_s0 is being written by process {first.pid} on host" in second.stderr
+        assert f"runs/w2_s0 is in use by process {first.pid} on host" in second.stderr
         assert first.poll() is None
         first.send_signal(signal.SIGTERM)
         assert "stopped by SIGTERM" in first.communicate(timeout=60)[1]
@@ -258,7 +259,8 @@ def test_a_training_that_slept_is_deposed_and_stops(tmp_path):
     """Its twin took the run over; the twin's files are what an undisturbed training writes."""
     files = Files(tmp_path, tiny_study(epochs=300, segments=[], snapshots=[]))
     words = [str(word) for word in files.train_arguments(300)]
-    command = [sys.executable, "-c", HURRIED.replace("main(sys", "lease._machine = str\nmain(sys")]
+    elsewhere = HURRIED.replace("WAIT", "60").replace("main(sys", "lease._machine = str\nmain(sys")
+    command = [sys.executable, "-c", elsewhere]
     with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True) as first:
         lease = files.folder / "runs/w2_s0.lease"
         deadline = time.monotonic() + 60
@@ -268,10 +270,10 @@ def test_a_training_that_slept_is_deposed_and_stops(tmp_path):
         first.send_signal(signal.SIGSTOP)
         second = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
         assert second.returncode == 0, second.stderr
-        assert "took over" in second.stderr
+        assert "was abandoned by process" in second.stderr
         after = contents(files.folder / "runs")
         first.send_signal(signal.SIGCONT)
-        assert "writes nothing more" in first.communicate(timeout=60)[1]
+        assert "leaves the run as it is" in first.communicate(timeout=60)[1]
         assert first.returncode == 2
     assert contents(files.folder / "runs") == after
     files.train(300, tag="-whole")
@@ -353,7 +355,7 @@ def test_a_loop_that_is_stopped_raises(files, tmp_path):
     run = new_run(
         experiment, width=2, seed=0, num_classes=10, image_size=8, device=torch.device("cpu")
     )
-    with Lease(tmp_path / "a.lease") as lease:
+    with Lease(tmp_path / "a") as lease:
         stop_a_loop(run, RunFolder(tmp_path / "a", {}, "conditions", lease))
 
 

@@ -14,8 +14,10 @@ sys.path.insert(0, str(SOURCE))
 from smoothdescent.config.load import dump, resolve
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
-from smoothdescent.figures.captions import caption
+from smoothdescent.figures.captions import caption, heading
 from smoothdescent.files import canonical_json, write_text
+from smoothdescent.plan.forecast import Calibration, pack_seconds
+from smoothdescent.runs import parse_run
 
 # Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
 # environment is not activated, unless rules are given conda environments.
@@ -36,16 +38,20 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 STARTED = time.time()
+GREATER = 2  # a job asks for so many times the time that it is expected to need
 RESULTS = Path(STUDY.results) / STUDY.scale
 EXPERIMENT = RESULTS / "{experiment}"
 # What jobs leave behind: receipts that say how far their runs are. What the runs have computed is in
 # EXPERIMENT / "runs", which no rule declares, because Snakemake deletes what rules declare.
 TRAINED = EXPERIMENT / "training" / "{pack}_e{end}.json"
 MEASURED = EXPERIMENT / "measuring" / "{pack}_e{end}.json"
+COSTS = Calibration.load(COSTS_FILE) if COSTS_FILE.exists() else None
 PACKS = {name: STUDY.packs(name) for name in STUDY.experiments}
 LOGS = EXPERIMENT / "logs"
 BENCHMARKS = EXPERIMENT / "benchmarks"
 TABLES = ("history", "sharpness")
+STUDY_FILE = RESULTS / "study.yaml"
+COSTS_FILE = RESULTS / "costs.json"
 
 
 wildcard_constraints:
@@ -112,7 +118,7 @@ def config_file(wildcards):
 
 def write_configurations():
     """Put the configuration in force beside the results of every experiment and data set."""
-    texts = {}
+    texts = {STUDY_FILE: dump(STUDY)}
     for name, experiment in STUDY.experiments.items():
         texts[RESULTS / name / "config.yaml"] = dump(STUDY.restricted_to(name))
         dataset = experiment.data.dataset
@@ -161,6 +167,30 @@ def receipts(wildcards, pattern, ends):
     return expand(pattern, experiment=wildcards.experiment, pack=packs, end=ends)
 
 
+def job_minutes(wildcards, attempt, kind):
+    """Return the time that a job asks for on a cluster, from `snakemake plan`'s costs."""
+    longest = 60 * STUDY.longest_job_hours
+    experiment, end = wildcards.experiment, int(wildcards.end)
+    if COSTS is None or experiment not in COSTS.experiments:
+        return int(longest)
+    widths = [parse_run(run)[0] for run in PACKS[experiment][wildcards.pack]]
+    start = block(wildcards).segment_start(end)
+    if kind == "measure" and STUDY.measure_after == "training":
+        start = 0
+    work = pack_seconds(COSTS, STUDY, experiment, widths, start, end)
+    return int(min(longest, 10 + attempt * GREATER * getattr(work, kind) / 60))
+
+
+def training_minutes(wildcards, attempt):
+    """Return the time that a training job asks for."""
+    return job_minutes(wildcards, attempt, "train")
+
+
+def measuring_minutes(wildcards, attempt):
+    """Return the time that a measuring job asks for."""
+    return job_minutes(wildcards, attempt, "measure")
+
+
 def all_trained(wildcards):
     """Return the receipts of the last segments."""
     return receipts(wildcards, TRAINED, [block(wildcards).epochs])
@@ -205,6 +235,11 @@ def figure_folders(wildcards):
 def figure_caption(wildcards):
     """Return a figure's caption in the report."""
     return caption(wildcards.figure)
+
+
+def figure_labels(wildcards):
+    """Return what the report lists of a figure."""
+    return {"figure": wildcards.figure, "shows": heading(wildcards.figure)}
 
 
 def name_new_figures():

@@ -1,5 +1,7 @@
 # The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment
-# that is not the paper's has a figure of its own name.
+# that is not the paper's has a figure of its own name. A figure's mark, the verdict's results on what
+# it shows, is decided from its own tables: were the verdict an input, one figure by name would need
+# all experiments.
 
 
 rule draw_figure:
@@ -7,11 +9,12 @@ rule draw_figure:
         figure_tables,
     output:
         pdf=RESULTS / "figures/{figure}.pdf",
+        # The report shows the PNG: browsers show a PDF in a frame of their own.
         png=report(
             RESULTS / "figures/{figure}.png",
             caption="../report/figure.rst",
             category="Figures",
-            labels={"figure": "{figure}"},
+            labels=figure_labels,
         ),
         table=RESULTS / "figures/{figure}.parquet",
     log:

@@ -16,6 +16,8 @@ rule measure_runs:
     conda:
         "../../envs/torch.yaml"
     threads: STUDY.threads
+    resources:
+        runtime=measuring_minutes,
     params:
         config=config_file,
         identity=measure_identity,

@@ -15,6 +15,8 @@ rule train_runs:
     conda:
         "../../envs/torch.yaml"
     threads: STUDY.threads
+    resources:
+        runtime=training_minutes,
     params:
         config=config_file,
         identity=training_identity,

@@ -151,22 +151,31 @@ def write_experiment(study: Study, experiment: str, path: str | Path) -> None:
     write_text(path, dump(study.restricted_to(experiment)))
 
 
+def read_study(path: str | Path) -> Study:
+    """Read a resolved study.
+
+    Raises:
+        UserError: the file is not one.
+    """
+    content = read_yaml(path)
+    if "scales" in content:
+        raise UserError(
+            f"{path} describes the study at several scales, expected it resolved: "
+            f"smoothdescent config {path} --experiment NAME --output FILE"
+        )
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_explain(error, str(path))) from None
+
+
 def read_experiment(path: str | Path) -> tuple[Study, str, Experiment]:
     """Read what `write_experiment` wrote: the study, the experiment's name and its block.
 
     Raises:
         UserError: the file is not a resolved configuration of exactly one experiment.
     """
-    content = read_yaml(path)
-    if "scales" in content:
-        raise UserError(
-            f"{path} describes the whole study, expected it resolved to one experiment: "
-            f"smoothdescent config {path} --experiment NAME --output FILE"
-        )
-    try:
-        study = Study.model_validate(content)
-    except ValidationError as error:
-        raise UserError(_explain(error, str(path))) from None
+    study = read_study(path)
     if len(study.experiments) != 1:
         raise UserError(
             f"{path} holds {len(study.experiments)} experiments, expected the resolved "

@@ -256,6 +256,7 @@ class Study(Block):
     measure_after: Literal["segment", "training"] = Field(
         "segment", description="measure snapshots while the training goes on, or at its end"
     )
+    longest_job_hours: Positive = Field(12, description="limit of the time a cluster job asks for")
     memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
     autosave_minutes: Positive
     datasets: dict[Name, Dataset]

@@ -20,7 +20,7 @@ import torch
 from smoothdescent.data.settings import read_settings
 from smoothdescent.data.sources import read_source
 from smoothdescent.data.store import open_store
-from smoothdescent.devices import choose_device
+from smoothdescent.devices import choose_device, describe
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_metadata, read_table, sha256_file, write_table
 from smoothdescent.networks.registry import build
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> None:
         "settings": settings,
         "weights_sha256": sha256_file(args.weights),
         **data.source,
-        **provenance(device=str(device), dtype=args.dtype),
+        **provenance(device=describe(device), dtype=args.dtype),
     }
     write_table(args.output, table, metadata)
     print(

@@ -18,7 +18,7 @@ from smoothdescent.config.load import read_experiment
 from smoothdescent.config.schema import Experiment, Study
 from smoothdescent.data.loading import load_pixels, read_label_table
 from smoothdescent.data.store import Store, open_store
-from smoothdescent.devices import choose_device, set_threads
+from smoothdescent.devices import choose_device, describe, set_threads
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     canonical_json,
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
     """
     study, name, experiment = read_experiment(args.config)
     set_threads(args.threads)
+    device = choose_device(study.device)
     samples = measured_samples(open_store(args.data), args.labels, experiment)
     settings = [study.measure_identity(name), samples.store.sha256, _code(experiment.network)]
     for width, seed in args.runs:
@@ -85,7 +86,9 @@ def run(args: argparse.Namespace) -> None:
             all_volumes = epoch == experiment.epochs
             identity = fingerprint([*settings, sha256_file(snapshot)])
             if not is_finished(table, identity, all_volumes):
-                measure_snapshot(snapshot, table, samples, study, name, identity, all_volumes)
+                measure_snapshot(
+                    snapshot, table, samples, study, name, identity, all_volumes, device
+                )
     names = [run_name(width, seed) for width, seed in args.runs]
     write_text(args.receipt, canonical_json({"runs": names, "epoch": args.until}) + "\n")
 
@@ -138,6 +141,7 @@ def measure_snapshot(
     name: str,
     identity: str,
     all_volumes: bool,
+    device: torch.device,
 ) -> None:
     """Measure one snapshot and write its table (specification, section 6)."""
     experiment = study.experiments[name]
@@ -155,7 +159,6 @@ def measure_snapshot(
         image_size=samples.pixels.shape[-1],
     )
     load_weights(path, network)
-    device = choose_device(study.device)
     progress = Progress(len(samples.labels), "images", f"{path.stem} of {path.parent.parent.name}")
     result = measure(
         network,
@@ -186,7 +189,7 @@ def measure_snapshot(
         "training_identity": source["training_identity"],
         "identity": identity,
         "volumes": "all" if all_volumes else "0",
-        **provenance(device=str(device), precision=settings.dtype),
+        **provenance(device=describe(device), precision=settings.dtype),
     }
     write_table(table, _with_keys(result, samples, name, source), metadata)
     log(f"{table} written: {progress.done} images")

@@ -17,7 +17,7 @@ import torch
 from smoothdescent.config.load import read_experiment
 from smoothdescent.config.schema import Augmentation, Experiment, Study
 from smoothdescent.data.loading import ExperimentData, load_experiment_data, normalise
-from smoothdescent.devices import choose_device, keep_pages, set_threads, use_full_float32
+from smoothdescent.devices import choose_device, describe, keep_pages, set_threads, use_full_float32
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     canonical_json,
@@ -29,7 +29,7 @@ from smoothdescent.files import (
     write_table,
     write_text,
 )
-from smoothdescent.lease import Held, Lease
+from smoothdescent.lease import Deposed, Lease
 from smoothdescent.networks.registry import count_parameters, network_source
 from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
         metadata = _metadata(study, name, dataset, training, width, seed) | facts
         name_of_run = run_name(width, seed)
         try:
-            with Lease(args.folder / f"{name_of_run}.lease") as lease:
+            with Lease(args.folder / name_of_run, while_waiting=request.obey) as lease:
                 folder = RunFolder(args.folder / name_of_run, metadata, conditions, lease)
                 _train_run(training, folder, data, study, experiment, args, request)
         except Stopped as signal:
@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> None:
                 "same command continues from there"
             )
             sys.exit(128 + signal.number)
-        except Held:
-            raise  # whoever holds this run trains the next ones too
+        except Deposed:
+            raise  # whoever has taken this run over trains the next ones too
         except UserError as error:
             log(f"{name_of_run} failed: {error}")
             faults.append(f"{name_of_run}: {error}")
@@ -236,5 +236,5 @@ def _write_history(folder: RunFolder, training: Run, device: torch.device, threa
         table.insert(0, column, int(metadata[column]))
     table.insert(0, "experiment", metadata["experiment"])
     table["parameters"] = int(metadata["parameters"])
-    facts = provenance(device=str(device), precision="float32", threads=str(threads))
+    facts = provenance(device=describe(device), precision="float32", threads=str(threads))
     write_table(folder.history, table, {**metadata, **facts})

@@ -55,6 +55,16 @@ class StopRequest:
         number, self._number = self._number, None
         return number
 
+    def obey(self) -> None:
+        """Stop where nothing has to be saved.
+
+        Raises:
+            Stopped: SIGTERM or SIGINT came.
+        """
+        number = self.take()
+        if number in (signal.SIGTERM, signal.SIGINT):
+            raise Stopped(number)
+
 
 class RunFolder:
     """The folder of one run.

@@ -1,0 +1,258 @@
+"""The cost of what is still to be done, from calibrated costs. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from smoothdescent.config.schema import Experiment, Study
+from smoothdescent.errors import UserError
+from smoothdescent.files import canonical_json, write_text
+from smoothdescent.runs import run_name, sharpness_path
+
+BUFFERS = {"sgd": 1, "adam": 2}  # numbers that an optimiser keeps per parameter
+ROW_BYTES = 40  # of a per-checkpoint table, compressed
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an experiment costs on one device, at some widths.
+
+    Attributes:
+        widths: the calibrated ones, increasing.
+        parameters: of their networks.
+        train, evaluate: seconds per image of a training step and of an evaluation.
+        point, volumes: seconds per image of measuring at the point, and over all volumes.
+        train_samples, test_samples: images of the experiment.
+        peak_memory: bytes during the calibration.
+    """
+
+    widths: list[int]
+    parameters: list[int]
+    train: list[float]
+    evaluate: list[float]
+    point: list[float]
+    volumes: list[float]
+    train_samples: int
+    test_samples: int
+    peak_memory: int
+
+    def at(self, column: str, width: int) -> float:
+        """Return a column's value at any width, between the calibrated ones by power laws."""
+        logs = np.log(getattr(self, column))
+        return float(np.exp(np.interp(np.log(width), np.log(self.widths), logs)))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The costs of a study's experiments on one machine.
+
+    Attributes:
+        device: its name.
+        startup: seconds that a job costs before it works.
+        experiments: costs by name.
+    """
+
+    device: str
+    startup: float
+    experiments: dict[str, Costs]
+
+    def save(self, path: Path) -> None:
+        """Write the calibration as JSON."""
+        write_text(path, canonical_json(asdict(self)) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or no calibration.
+        """
+        try:
+            content = json.loads(path.read_text())
+            content["experiments"] = {
+                name: Costs(**costs) for name, costs in content["experiments"].items()
+            }
+            return cls(**content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path} is no calibration ({error}); delete it and run `snakemake plan` again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Seconds of computing, and bytes on disk."""
+
+    train: float = 0.0
+    measure: float = 0.0
+    disk: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.train + other.train, self.measure + other.measure, self.disk + other.disk)
+
+    @property
+    def seconds(self) -> float:
+        """All computing."""
+        return self.train + self.measure
+
+
+def run_work(
+    costs: Costs, experiment: Experiment, width: int, start: int, end: int, measured: Iterable[int]
+) -> Work:
+    """Return what one run costs from one epoch to another.
+
+    Args:
+        costs: the experiment's.
+        experiment: its settings.
+        width: the run's.
+        start, end: epochs done, and epochs wanted.
+        measured: snapshot epochs that are measured already.
+    """
+    samples = costs.train_samples
+    every = experiment.evaluate_every
+    evaluated = {*range(every, experiment.epochs + 1, every), *experiment.snapshots}
+    evaluations = sum(start < epoch <= end for epoch in {*evaluated, experiment.epochs})
+    train = (end - start) * samples * costs.at("train", width)
+    train += evaluations * (samples + costs.test_samples) * costs.at("evaluate", width)
+    wanted = set(experiment.snapshot_epochs(end)) - set(measured)
+    images = experiment.measure.samples or samples
+    points = len(wanted - {experiment.epochs})
+    measure = images * points * costs.at("point", width)
+    if experiment.epochs in wanted:
+        measure += images * costs.at("volumes", width)
+    return Work(train, measure, _disk(costs, experiment, width, end))
+
+
+def _disk(costs: Costs, experiment: Experiment, width: int, end: int) -> float:
+    """Return the bytes of a run's folder: snapshots, a state and work in progress, tables."""
+    weights = FLOAT_BYTES * costs.at("parameters", width)
+    snapshots = len(experiment.snapshot_epochs(end))
+    state = weights * (1 + BUFFERS[experiment.optimizer.name])
+    rows = snapshots + len(experiment.measure.paths.strengths)
+    images = experiment.measure.samples or costs.train_samples
+    return weights * snapshots + 2 * state + ROW_BYTES * rows * images
+
+
+def done(runs: Path, name: str, experiment: Experiment) -> tuple[int, list[int]]:
+    """Return the epochs that a run has been trained for, and its measured snapshot epochs."""
+    states = [p.stem.removeprefix("state_e") for p in (runs / name).glob("state_e*.safetensors")]
+    epochs = max(map(int, states), default=0)
+    wanted = experiment.snapshot_epochs(experiment.epochs)
+    measured = [epoch for epoch in wanted if sharpness_path(runs / name, epoch).exists()]
+    return min(epochs, experiment.epochs), measured
+
+
+def still_to_do(calibration: Calibration, study: Study, name: str) -> dict[int, Work]:
+    """Return, by width, what is still to be done for all seeds of an experiment."""
+    experiment, costs = study.experiments[name], calibration.experiments[name]
+    runs = Path(study.results) / study.scale / name / "runs"
+    by_width = {}
+    for width in experiment.widths:
+        total = Work()
+        for seed in experiment.seeds:
+            epochs, measured = done(runs, run_name(width, seed), experiment)
+            total += run_work(costs, experiment, width, epochs, experiment.epochs, measured)
+        by_width[width] = total
+    return by_width
+
+
+def pack_seconds(
+    calibration: Calibration, study: Study, name: str, widths: list[int], start: int, end: int
+) -> Work:
+    """Return what a job's runs cost from one epoch to another: to train, and to measure.
+
+    Args:
+        calibration: the costs.
+        study: the configuration in force.
+        name: the experiment's.
+        widths: of the job's runs.
+        start, end: epochs done before, and epochs wanted.
+    """
+    experiment, costs = study.experiments[name], calibration.experiments[name]
+    measured = experiment.snapshot_epochs(start)
+    works = [run_work(costs, experiment, width, start, end, measured) for width in widths]
+    return sum(works, Work(train=calibration.startup, measure=calibration.startup))
+
+
+def jobs(study: Study, name: str) -> int:
+    """Return how many training and measuring jobs an experiment has."""
+    segments = len(study.experiments[name].boundaries)
+    measuring = segments if study.measure_after == "segment" else 1
+    return len(study.packs(name)) * (segments + measuring)
+
+
+def report(calibration: Calibration, study: Study) -> str:
+    """Return a table of what is still to be done, one row for each experiment."""
+    rows = [("experiment", "jobs", "train", "measure", "start", "disk", "memory", "widths of half")]
+    total = Work()
+    start = 0.0
+    for name in study.experiments:
+        by_width = still_to_do(calibration, study, name)
+        work = sum(by_width.values(), Work())
+        costs = calibration.experiments[name]
+        starting = jobs(study, name) * calibration.startup
+        rows.append(
+            (
+                name,
+                str(jobs(study, name)),
+                duration(work.train),
+                duration(work.measure),
+                duration(starting),
+                size(work.disk),
+                size(costs.peak_memory),
+                _dominant(by_width),
+            )
+        )
+        total, start = total + work, start + starting
+    times = map(duration, (total.train, total.measure, start))
+    rows.append(("all", "", *times, size(total.disk), "", ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) for row in rows]
+    hours = (total.seconds + start) / 3600
+    return "\n".join(
+        [
+            f"Still to be done at the scale {study.scale}, on {calibration.device}, one job at a "
+            "time:",
+            "",
+            *(line.rstrip() for line in lines),
+            "",
+            f"{hours:.1f} device-hours. Jobs are started whether or not their runs are done; "
+            "a job of finished runs ends at once.",
+        ]
+    )
+
+
+def _dominant(by_width: dict[int, Work]) -> str:
+    """Name the fewest widths that make half of the work."""
+    total = sum(work.seconds for work in by_width.values())
+    if total == 0:
+        return "nothing to do"
+    chosen, found = [], 0.0
+    for width in sorted(by_width, key=lambda w: by_width[w].seconds, reverse=True):
+        chosen.append(width)
+        found += by_width[width].seconds
+        if found >= total / 2:
+            break
+    return ", ".join(map(str, sorted(chosen)))
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, such as '3.2 h'."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in words, such as '1.4 GiB'."""
+    for unit, length in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count / 1024:.0f} KiB"
