@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from smoothdescent.figures.experiment import Experiment, read_experiment
+from smoothdescent.figures.experiment import ExperimentTables, read_experiment
 from smoothdescent.files import fingerprint, write_table
 
 WIDTHS = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 64]
@@ -115,10 +115,10 @@ def make_config(name: str, **changes: object) -> dict[str, object]:
     }
 
 
-def make_experiment(name: str = "convnet-cifar10-noise20", **tables: object) -> Experiment:
+def make_experiment(name: str = "convnet-cifar10-noise20", **tables: object) -> ExperimentTables:
     """Return an experiment with made-up tables."""
     history, sharpness = make_tables(name, **tables)
-    return Experiment(name, history, sharpness, make_config(name))
+    return ExperimentTables(name, history, sharpness, make_config(name))
 
 
 def write_experiment(folder: Path, name: str = "convnet-cifar10-noise20", **tables: object) -> Path:

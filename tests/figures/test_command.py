@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from figures.synthetic import write_experiment
+from matplotlib.figure import Figure
 
 from smoothdescent.cli import main
-from smoothdescent.figures import FIGURES
+from smoothdescent.figures import FIGURES, style
 from smoothdescent.figures.experiment import read_experiment
 from smoothdescent.files import read_metadata, read_table
 
@@ -18,6 +19,20 @@ TABLES = {"widths": [2, 4, 8], "epochs": [0, 1, 10, 30], "volumes": 3, "threshol
 
 def draw(figure: str, output: Path, *folders: Path) -> None:
     main(["figure", figure, "--tables", *map(str, folders), "--output", str(output)])
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that the command has saved."""
+    figures = []
+    save = style.save
+
+    def keep(figure: Figure, *rest: object) -> None:
+        figures.append(figure)
+        save(figure, *rest)
+
+    monkeypatch.setattr(style, "save", keep)
+    return figures
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -47,9 +62,37 @@ def test_writes_figure_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     assert json.loads(metadata["axes"])["noisy jacobian_norm"]["y"].startswith("Jacobian norm (")
 
 
-def test_left_out_panels_are_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    draw("figure1", tmp_path / "figure1", write_experiment(tmp_path, **TABLES))
-    assert "convnet-cifar100 is not among --tables" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("figure", "given", "lacking"),
+    [
+        ("figure1", "convnet-cifar10-noise20", "convnet-cifar100"),
+        ("figure1", "convnet-cifar100", "convnet-cifar10-noise20"),
+        ("figure8", "resnet18-cifar10-noise20", "convnet-cifar10-noise20"),
+        ("figure8", "convnet-cifar10-noise20", "resnet18-cifar10-noise20"),
+    ],
+)
+def test_left_out_panels_are_announced(
+    figure: str,
+    given: str,
+    lacking: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    saved: list[Figure],
+) -> None:
+    draw(figure, tmp_path / figure, write_experiment(tmp_path, given, **TABLES))
+    assert f"{lacking} is not among --tables" in capsys.readouterr().out
+    lines = saved[0].get_suptitle().splitlines()
+    verdict = read_metadata(tmp_path / f"{figure}.parquet")["verdict"]
+    assert lines == [line for line in (f"{lacking} left out: no tables", verdict) if line]
+
+
+@pytest.mark.parametrize("figure", [name for name, shown in FIGURES.items() if len(shown) == 1])
+def test_figures_of_one_experiment_lack_none(
+    figure: str, tmp_path: Path, saved: list[Figure]
+) -> None:
+    draw(figure, tmp_path / figure, write_experiment(tmp_path, FIGURES[figure][0], **TABLES))
+    assert "left out" not in saved[0].get_suptitle()
+    assert saved[0].get_suptitle().splitlines()[-1].startswith("Verdict: statement")
 
 
 def test_unneeded_experiments_are_ignored(tmp_path: Path) -> None:
@@ -73,7 +116,9 @@ def test_an_experiment_that_is_not_the_papers(tmp_path: Path) -> None:
     panels = {panel.split()[0] for panel in table["panel"]}
     assert panels == {"a", "b", "c"} and set(table["experiment"]) == {"mine"}
     metadata = read_metadata(tmp_path / "mine.parquet")
-    assert "statement 1 " in metadata["verdict"] and "13 " in metadata["verdict"]
+    # Three widths are too few to decide the general statements.
+    expected = "Verdict: statements 1, 2, 3, 4, 5, 6, 7, 8, 13, 15 undecided"
+    assert metadata["verdict"] == expected
 
 
 def test_unknown_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +153,7 @@ def test_output_with_a_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_drawing_imports_no_torch_and_the_catalogue_no_matplotlib() -> None:
     script = (
-        "import sys; import smoothdescent.figures\n"
+        "import sys; import smoothdescent.figures.captions\n"
         "assert 'matplotlib' not in sys.modules and 'pandas' not in sys.modules\n"
         "import smoothdescent.figures.command, smoothdescent.tables.threshold\n"
         "from smoothdescent.figures import figure1, figure8\n"

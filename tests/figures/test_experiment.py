@@ -16,7 +16,7 @@ from figures.synthetic import (
 
 from smoothdescent.errors import UserError
 from smoothdescent.figures.experiment import (
-    Experiment,
+    ExperimentTables,
     final_errors,
     final_volumes,
     over_seeds,
@@ -88,15 +88,15 @@ def test_title_names_what_was_trained(name: str, title: str) -> None:
 def test_title_names_the_data_that_were_used() -> None:
     config = make_config("convnet-cifar100", data={"dataset": "procedural10"})
     empty = pd.DataFrame()
-    assert Experiment("e", empty, empty, config).title == "ConvNet, procedural10"
-    assert Experiment("e", empty, empty).title == "e"
+    assert ExperimentTables("e", empty, empty, config).title == "ConvNet, procedural10"
+    assert ExperimentTables("e", empty, empty).title == "e"
 
 
 def test_threshold_accuracy_comes_from_the_configuration() -> None:
     history, sharpness = make_tables(**SMALL)
     name = "convnet-cifar10-noise20"
-    strict = Experiment(name, history, sharpness, make_config(name))
-    lenient = Experiment(name, history, sharpness, make_config(name, threshold_accuracy=0.01))
+    strict = ExperimentTables(name, history, sharpness, make_config(name))
+    lenient = ExperimentTables(name, history, sharpness, make_config(name, threshold_accuracy=0.01))
     assert (strict.threshold, lenient.threshold) == (4, 2)
     assert strict.threshold_note == ""
 
@@ -105,11 +105,13 @@ def test_threshold_note_never_rounds_up_to_100_percent() -> None:
     history = pd.DataFrame(
         {"width": [3, 12], "seed": 0, "epoch": 1, "train_accuracy_all": [0.5, 0.99949]}
     )
-    note = Experiment("e", history, pd.DataFrame()).threshold_note
+    note = ExperimentTables("e", history, pd.DataFrame()).threshold_note
     expected = "no width interpolates (highest training accuracy 99.9 % at w = 12)"
     assert note.replace("\u00a0", " ") == expected
     history["train_accuracy_all"] = np.nan
-    assert "no training accuracy yet" in Experiment("e", history, pd.DataFrame()).threshold_note
+    assert (
+        "no training accuracy yet" in ExperimentTables("e", history, pd.DataFrame()).threshold_note
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_threshold_note_never_rounds_up_to_100_percent() -> None:
 def test_volume_strengths(paths: dict[str, object], expected: tuple[str, list[str]]) -> None:
     name = "convnet-cifar10-noise20"
     config = make_config(name, measure={"paths": paths})
-    assert Experiment(name, *make_tables(**SMALL), config).volume_strengths == expected
+    assert ExperimentTables(name, *make_tables(**SMALL), config).volume_strengths == expected
 
 
 def test_over_seeds() -> None:
@@ -132,7 +134,7 @@ def test_over_seeds() -> None:
         {
             "width": [1, 1, 1, 2, 3, 3],
             "seed": [0, 1, 2, 0, 0, 1],
-            "value": [1.0, 2.0, 6.0, 5.0, 7.0, np.nan],
+            "value": [1.0, 2.0, 6.0, 5.0, 7.0, np.inf],
         }
     )
     result = over_seeds(frame, ["width"], "value", 10.0)

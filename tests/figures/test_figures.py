@@ -15,8 +15,8 @@ from figures.synthetic import make_experiment
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from smoothdescent.figures import FIGURES, figure1
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures import FIGURES, figure1, shown_experiments, style
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.figures.panels import MEASURES, PLOTTED, Drawing
 from smoothdescent.figures.toy_regression import regression
 
@@ -26,12 +26,23 @@ SMALL = {"widths": [4, 7], "epochs": [1, 3], "volumes": 2}
 SCALE = {"accuracy": 100.0, "crossentropy": 1.0, "jacobian_norm": 1.0, "hessian_norm": 1.0}
 
 
-def draw(figure: str, experiments: dict[str, Experiment]) -> Drawing:
-    return importlib.import_module(f"smoothdescent.figures.{figure}").draw(experiments)
+def draw(figure: str, experiments: dict[str, ExperimentTables]) -> Drawing:
+    module = figure if figure in FIGURES else "overview"
+    return importlib.import_module(f"smoothdescent.figures.{module}").draw(experiments)
 
 
-def make_all(figure: str, **tables: object) -> dict[str, Experiment]:
-    return {name: make_experiment(name, **tables) for name in FIGURES[figure]}
+def make_all(figure: str, **tables: object) -> dict[str, ExperimentTables]:
+    return {name: make_experiment(name, **tables) for name in shown_experiments(figure)}
+
+
+def make_empty(figure: str) -> dict[str, ExperimentTables]:
+    """Make a figure's experiments with tables whose every value is missing."""
+    experiments = make_all(figure, **TABLES)
+    for experiment in experiments.values():
+        for table in (experiment.history, experiment.sharpness):
+            values = [c for c in table if "accuracy" in c or "error" in c or c in MEASURES]
+            table[values] = np.nan
+    return experiments
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,9 +54,15 @@ def fit_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def drawings(fit_once: None) -> dict[str, tuple[dict[str, Experiment], Drawing]]:
-    experiments = {figure: make_all(figure, **TABLES) for figure in ALL}
-    return {figure: (experiments[figure], draw(figure, experiments[figure])) for figure in ALL}
+def drawings(fit_once: None) -> dict[str, tuple[dict[str, ExperimentTables], Drawing]]:
+    experiments = {figure: make_all(figure, **TABLES) for figure in [*ALL, "mine"]}
+    return {figure: (found, draw(figure, found)) for figure, found in experiments.items()}
+
+
+@pytest.fixture(scope="module")
+def drawings_without_threshold(fit_once: None) -> dict[str, Drawing]:
+    tables = {**TABLES, "threshold": 1000.0}
+    return {figure: draw(figure, make_all(figure, **tables)) for figure in [*ALL, "mine"]}
 
 
 def written(figure: Figure) -> str:
@@ -89,7 +106,7 @@ def last_rows(frame: pd.DataFrame, **where: object) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("figure", ALL)
 def test_table_schema(
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]], figure: str
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]], figure: str
 ) -> None:
     _, drawing = drawings[figure]
     assert list(drawing.table.columns) == list(PLOTTED)
@@ -110,7 +127,7 @@ def test_table_schema(
     ],
 )
 def test_measures_over_volumes(
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]],
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]],
     figure: str,
     prefix: str,
     subset: str,
@@ -138,7 +155,7 @@ def test_measures_over_volumes(
     ],
 )  # fmt: skip
 def test_errors_over_width(
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]],
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]],
     figure: str,
     panel: str,
     experiment: str,
@@ -165,7 +182,7 @@ def test_errors_over_width(
     ],
 )  # fmt: skip
 def test_heatmaps(
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]],
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]],
     figure: str,
     experiment: str,
     columns: list[str],
@@ -192,7 +209,7 @@ def test_heatmaps(
 
 
 def test_heatmap_cells_lie_around_their_epoch_and_width(
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]],
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]],
 ) -> None:
     _, drawing = drawings["figure5"]
     mesh = drawing.figure.axes[2].collections[0]
@@ -206,7 +223,7 @@ def test_heatmap_cells_lie_around_their_epoch_and_width(
 
 
 def test_figure1_shows_the_toy_regression(
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]],
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]],
 ) -> None:
     table = drawings["figure1"][1].table
     toy = figure1.regression()
@@ -219,7 +236,7 @@ def test_figure1_shows_the_toy_regression(
 
 @pytest.mark.parametrize("figure", ALL)
 def test_threshold_is_marked_at_its_width(
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]], figure: str
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]], figure: str
 ) -> None:
     _, drawing = drawings[figure]
     marked = [
@@ -234,23 +251,44 @@ def test_threshold_is_marked_at_its_width(
     assert "no width interpolates" not in written(drawing.figure)
 
 
-@pytest.mark.parametrize("interpolating", [True, False])
-@pytest.mark.parametrize("figure", ALL)
+@pytest.mark.parametrize("figure", [*ALL, "mine"])
+def test_a_figure_without_a_threshold_says_so(
+    drawings_without_threshold: dict[str, Drawing], figure: str
+) -> None:
+    drawing = drawings_without_threshold[figure]
+    note = "no width interpolates (highest training accuracy 51.6 % at w = 64)"
+    assert note in written(drawing.figure)
+    axes = drawing.figure.axes
+    assert not any(line.get_linestyle() == ":" for ax in axes for line in ax.lines)
+
+
+@pytest.mark.parametrize("case", ["whole", "no threshold", "one experiment", "dense", "no values"])
+@pytest.mark.parametrize("figure", [*ALL, "mine"])
 def test_layout(
     figure: str,
-    interpolating: bool,
-    drawings: dict[str, tuple[dict[str, Experiment], Drawing]],
+    case: str,
+    drawings: dict[str, tuple[dict[str, ExperimentTables], Drawing]],
+    drawings_without_threshold: dict[str, Drawing],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every text is at least 7 points, inside the figure, and clear of every other."""
-    if interpolating:
+    lines = ["Verdict: statements 1, 2, 3, 5, 13, 15 hold; 4, 7 fail; 6, 8 undecided"]
+    if case == "whole":
         drawing = drawings[figure][1]
+    elif case == "no threshold":
+        drawing = drawings_without_threshold[figure]
+    elif case == "dense":
+        tables = {"widths": list(range(1, 65)), "seeds": (0,), "epochs": [1, 4000]}
+        drawing = draw(figure, make_all(figure, **tables, threshold=15.0))
+    elif case == "no values":
+        drawing = draw(figure, make_empty(figure))
+        assert "no data" in written(drawing.figure) or figure == "figure1"
     else:
-        drawing = draw(figure, make_all(figure, **TABLES, threshold=1000.0))
-        note = "no width interpolates (highest training accuracy 51.6 % at w = 64)"
-        assert note in written(drawing.figure)
-        axes = drawing.figure.axes
-        assert not any(line.get_linestyle() == ":" for ax in axes for line in ax.lines)
+        experiments = make_all(figure, **TABLES)
+        name, *others = experiments
+        lines = [f"{other} left out: no tables" for other in others] + lines
+        drawing = draw(figure, {name: experiments[name]})
+    style.add_lines(drawing.figure, lines)
     drawn: list[Text] = []
     draw_text = Text.draw
 
@@ -261,7 +299,7 @@ def test_layout(
     monkeypatch.setattr(Text, "draw", record)
     drawing.figure.draw_without_rendering()
     boxes = [(t.get_text(), t.get_window_extent()) for t in drawn if t.get_text().strip()]
-    assert len(boxes) > 20
+    assert len(boxes) > 15
     assert min(text.get_fontsize() for text in drawn) >= 7
     width, height = drawing.figure.bbox.width, drawing.figure.bbox.height
     for index, (text, box) in enumerate(boxes):
@@ -289,6 +327,25 @@ def test_smallest_study_renders(figure: str, tmp_path: Path) -> None:
     tables = {"widths": [4], "seeds": (0,), "epochs": [20], "volumes": 1}
     drawing = draw(figure, make_all(figure, **tables))
     drawing.figure.savefig(tmp_path / "figure.png", dpi=50)
+
+
+@pytest.mark.parametrize("figure", [*ALL, "mine"])
+def test_a_diverged_run_is_left_out(figure: str, tmp_path: Path) -> None:
+    experiments = make_all(figure, **TABLES)
+    for experiment in experiments.values():
+        table = experiment.sharpness
+        lost = (table["width"] == 4) & (table["seed"] == 1) & (table["epoch"] > 3)
+        for column in ("crossentropy", "jacobian_norm", "hessian_norm"):
+            table.loc[lost, column] = np.inf
+    drawing = draw(figure, experiments)
+    drawing.figure.savefig(tmp_path / "figure.png", dpi=50)
+    for ax in drawing.figure.axes:
+        assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()
+    rows = drawing.table
+    rows = rows[(rows["x"] == 4) & rows["series"].isin(["volume 6", "Hessian norm"])]
+    assert len(rows) or figure in ("figure1", "figure5")
+    assert set(rows["seeds"]) <= {2, 3} and rows["seeds"].eq(2).any() == bool(len(rows))
+    assert "no data" not in written(drawing.figure)
 
 
 @pytest.mark.parametrize("figure", ["figure3", "figure5", "figure6"])

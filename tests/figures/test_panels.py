@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from figures.synthetic import make_experiment
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from smoothdescent.figures import figure2, panels
+from smoothdescent.figures import figure1, figure2, figure6, figure7, heatmaps, panels
 from smoothdescent.figures.panels import LINEAR_RANGE
 
 TABLES = {"widths": [1, 4, 7, 16], "epochs": [1, 50]}
@@ -67,4 +68,51 @@ def test_curves_and_bands_show_the_recorded_numbers() -> None:
     ],
 )
 def test_cell_edges(centres: list[float], edges: list[float]) -> None:
-    assert panels._edges(np.array(centres)) == pytest.approx(edges)
+    assert heatmaps._edges(np.array(centres)) == pytest.approx(edges)
+
+
+def height(ax: Axes) -> float:
+    low, high = ax.get_ylim()
+    return high - low
+
+
+def test_both_axes_of_test_errors_have_one_scale() -> None:
+    experiment = make_experiment("convnet-cifar100-asymmetric", **TABLES, volumes=1)
+    drawing = figure7.draw({experiment.name: experiment})
+    axes = {ax.get_ylabel(): ax for ax in drawing.figure.axes}
+    left, right = axes["unperturbed classes (%)"], axes["corrupted classes (%)"]
+    assert height(left) == pytest.approx(height(right))
+    shown = drawing.table[drawing.table["panel"] == "b"]
+    for ax, series in ((left, "unperturbed classes"), (right, "corrupted classes")):
+        values = shown.loc[shown["series"] == series, "y"]
+        assert ax.get_ylim()[0] <= values.min() and values.max() <= ax.get_ylim()[1]
+        assert ax.get_ylim()[1] <= 101
+
+
+@pytest.mark.parametrize("error", [0.0, 0.4, 0.999])
+def test_errors_that_hardly_change_keep_an_axis_of_two_percentage_points(error: float) -> None:
+    experiment = make_experiment("resnet18-cifar10-noise20", **TABLES, volumes=1)
+    experiment.history["test_error"] = error + 1e-9 * experiment.history["width"]
+    drawing = figure6.draw({experiment.name: experiment})
+    ax = drawing.figure.axes[0]
+    assert height(ax) == pytest.approx(panels.LEAST_SPAN)
+    assert ax.get_ylim()[0] < 100 * error < ax.get_ylim()[1]
+
+
+def test_a_missing_test_error_is_told_beside_the_training_error() -> None:
+    experiment = make_experiment(**TABLES, volumes=1)
+    experiment.history["test_error"] = np.nan
+    drawing = figure1.draw({experiment.name: experiment})
+    left, right = drawing.figure.axes[2:]
+    assert "no test error" in [text.get_text() for text in left.texts]
+    assert len(left.get_yticks()) == 0 and right.get_ylim() == (0, 100)
+    assert not any("no " in text.get_text() for text in right.texts)
+
+
+@pytest.mark.parametrize(("count", "small"), [(20, False), (21, True)])
+def test_dense_widths_have_small_markers(count: int, small: bool) -> None:
+    tables = {"widths": list(range(1, count + 1)), "epochs": [5], "volumes": 1, "seeds": (0,)}
+    experiment = make_experiment(**tables)
+    [line] = figure2.draw({experiment.name: experiment}).figure.axes[1].lines[:1]
+    assert line.get_marker() == "o"
+    assert (line.get_markersize() < 2) == small

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import shutil
 import signal
@@ -35,6 +36,7 @@ CLIENTS = (
 )
 # Daemons are installed outside of an ordinary user's PATH.
 SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+PLUGIN = "snakemake_executor_plugin_slurm"
 MARKER = "SMOOTHDESCENT_TEST_CLUSTER"
 # A client hangs when its controller is gone.
 CLIENT_SECONDS = 20
@@ -102,13 +104,15 @@ class Job:
 
 
 def missing() -> str | None:
-    """Return what to install to have a cluster here, or nothing if all is there."""
+    """Return what to install to run jobs on a cluster here, or nothing if all is there."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None]
     if absent:
         return (
             f"no {', '.join(absent)} on this machine: `apt-get install slurm-wlm munge` gets a "
             "SLURM for the tests; nothing of it needs to be configured or started"
         )
+    if importlib.util.find_spec(PLUGIN) is None:
+        return f"no {PLUGIN} in this environment: `pip install -r requirements.txt` gets it"
     return None
 
 

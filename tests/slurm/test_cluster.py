@@ -1,5 +1,9 @@
 """The throw-away cluster does what a cluster does, and leaves nothing behind."""
 
+import contextlib
+import time
+
+import psutil
 import pytest
 from slurm.cluster import PROGRAMS, Cluster, missing
 
@@ -33,6 +37,15 @@ def test_a_node_goes_and_comes_back(cluster):
     cluster.wait_for(cluster.submit("true", "--nodelist=n1"), "COMPLETED")
 
 
+def names(cluster):
+    """Return the names of a cluster's processes."""
+    found = set()
+    for process in cluster.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(process.name())
+    return found
+
+
 def test_nothing_is_left_when_a_test_fails(cluster):
     class Failure(Exception):
         pass
@@ -40,17 +53,23 @@ def test_nothing_is_left_when_a_test_fails(cluster):
     folder = cluster.root / "another"
     folder.mkdir()
     with pytest.raises(Failure), Cluster(folder) as other:
-        job = other.submit("srun sleep 600")
-        other.wait_for(job, "RUNNING")
+        other.submit("srun sleep 600")
+        deadline = time.monotonic() + 60
+        while "sleep" not in names(other):
+            assert time.monotonic() < deadline, other.jobs()
         assert cluster.jobs() == {}, "two clusters do not see each other"
         other.kill_slurmd(1)
-        assert {"munged", "slurmctld", "sleep"} <= {p.name() for p in other.processes()}
+        assert {"munged", "slurmctld", "sleep"} <= names(other)
         raise Failure
     assert other.processes() == []
     assert cluster.processes() != []
 
 
 def test_what_is_missing_is_named(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("slurm.cluster.PROGRAMS", ())
+        patch.setattr("slurm.cluster.PLUGIN", "no_such_plugin")
+        assert "pip install -r requirements.txt" in missing()
     monkeypatch.setattr("slurm.cluster.SEARCH", "/nowhere")
     assert f"no {', '.join(PROGRAMS)} on" in missing()
     assert "apt-get install slurm-wlm munge" in missing()

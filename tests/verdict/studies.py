@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 
 WIDTHS = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32]
 THRESHOLD = 8
@@ -65,7 +65,7 @@ def make_study(
     fitted: Curve = accuracy,
     course: Curve = over_epochs,
     config: dict[str, object] | None = None,
-) -> Experiment:
+) -> ExperimentTables:
     """Return an experiment whose curves are the functions given.
 
     Args:
@@ -106,4 +106,4 @@ def make_study(
                                 "hessian_norm": hessian(*at) * own[5],
                             }
                         )
-    return Experiment(name, pd.DataFrame(history), pd.DataFrame(sharpness), config or {})
+    return ExperimentTables(name, pd.DataFrame(history), pd.DataFrame(sharpness), config or {})

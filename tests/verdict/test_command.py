@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,9 +12,18 @@ import pytest
 from figures.synthetic import write_experiment
 
 from smoothdescent.errors import UserError
+from smoothdescent.figures import FIGURES
 from smoothdescent.figures.experiment import read_experiments
 from smoothdescent.files import read_metadata, read_table, write_table
-from smoothdescent.verdict import ALL, ASYMMETRIC, CONVNET, command
+from smoothdescent.verdict import (
+    ALL,
+    ASYMMETRIC,
+    CONVNET,
+    STATEMENTS,
+    command,
+    marks,
+    statements_of,
+)
 from smoothdescent.verdict.marks import mark
 
 
@@ -78,24 +88,68 @@ def test_html_is_whole_and_self_contained(written):
     assert page.open == []
     assert page.links == []
     assert page.tags.count("tr") == 23
-    assert 'class="holds"' in text
+    findings = read_table(written / "verdict.parquet").to_pandas()
+    for result, count in findings["result"].value_counts().items():
+        assert text.count(f'<b class="{result}">') == count
+    for finding in findings.to_dict("records"):
+        assert f"{escape(finding['statement'])}<br><small>{finding['experiment']}</small>" in text
 
 
 def test_marks(written):
     """A figure's mark says of its statements what the verdict says."""
     experiments = read_experiments([written / name for name in ALL])
-    table = read_table(written / "verdict.parquet").to_pandas().set_index(["number", "experiment"])
-    assert mark("figure5", {CONVNET: experiments[CONVNET]}).startswith("Verdict: statement 8 ")
-    found = mark("figure7", {ASYMMETRIC: experiments[ASYMMETRIC]})
-    for number, part in zip((11, 13, 15), found.split("statement ")[1].split(", "), strict=True):
-        result = table.loc[(number, ASYMMETRIC), "result"]
-        assert part in (f"{number} {result}", f"{number} is {result}")
+    table = read_table(written / "verdict.parquet").to_pandas()
+    for figure, shown in FIGURES.items():
+        found = mark(figure, {name: experiments[name] for name in shown})
+        words = found.removeprefix("Verdict: statement").removeprefix("s").split("; ")
+        told = {}
+        for group in words:
+            numbers, result = group.rsplit(" ", 1)
+            told |= dict.fromkeys(map(int, numbers.split(",")), result)
+        expected = {
+            row["number"]: row["result"]
+            for row in table.to_dict("records")
+            if figure in row["figures"] and row["experiment"] in shown
+        }
+        assert told.keys() == expected.keys()
+        for number, result in expected.items():
+            assert told[number].rstrip("s") == result.rstrip("s")
     assert mark("figure99", experiments) == ""
+
+
+@pytest.mark.parametrize(
+    ("results", "text"),
+    [
+        ({8: "fails"}, "statement 8 fails"),
+        ({9: "undecided"}, "statement 9 undecided"),
+        ({2: "undecided", 3: "holds", 5: "undecided", 6: "holds"},
+         "statements 3, 6 hold; 2, 5 undecided"),
+        ({2: "fails", 3: "holds", 5: "fails", 6: "undecided"},
+         "statement 3 holds; 2, 5 fail; 6 undecided"),
+    ],
+)  # fmt: skip
+def test_the_words_of_a_mark(results, text, monkeypatch):
+    monkeypatch.setattr(marks, "statements_of", lambda *_: [(n, CONVNET) for n in results])
+    decided = {n: argparse.Namespace(result=result) for n, result in results.items()}
+    monkeypatch.setattr(marks, "decide_one", lambda number, *_: decided[number])
+    assert mark("figure2", {CONVNET: None}) == f"Verdict: {text}"
+
+
+def test_every_statement_is_on_a_figure_of_its_experiments():
+    shown = {pair for figure, names in FIGURES.items() for pair in statements_of(figure, names)}
+    wanted = {(n, name) for n, statement in STATEMENTS.items() for name in statement.experiments}
+    assert shown == wanted
+    assert [n for n, _ in statements_of("mine", ["mine"])] == [*range(1, 9), 13, 15]
 
 
 def test_some_experiments_missing(tmp_path, capsys):
     verdict(tmp_path, write_experiment(tmp_path, CONVNET))
-    assert "undecided" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    table = read_table(tmp_path / "verdict.parquet").to_pandas()
+    numbers = {n: int(count) for n, count in table["result"].value_counts().items()}
+    assert numbers["undecided"] > 8 and numbers["holds"] > 1
+    assert f"{numbers['holds']} hold, " in printed and f"{numbers['undecided']} undec" in printed
+    assert printed.strip() in (tmp_path / "verdict.md").read_text()
     table = read_table(tmp_path / "verdict.parquet").to_pandas().set_index("number")
     assert table.loc[11, "reason"] == f"The tables of {ASYMMETRIC} are not given."
     assert "–" in (tmp_path / "verdict.md").read_text()

@@ -42,7 +42,7 @@ def test_all_together(results, expected, chosen):
 
 def test_many_failures_are_not_all_told():
     text = combine([part(FAILS, f"p{i}") for i in range(5)] + [part(HOLDS, "x")]).text
-    assert text == "Of 6 tests 1 hold, 5 fail. p0. p1. p2. 2 more likewise."
+    assert text == "Of 6 tests 1 holds, 5 fail. p0. p1. p2. 2 more likewise."
 
 
 def test_absent():

@@ -18,7 +18,7 @@ from verdict.studies import (
     test_error,
 )
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.verdict import ALL, ASYMMETRIC, CIFAR100, CONVNET, RESNET, STATEMENTS
 from smoothdescent.verdict.evidence import FAILS, HOLDS, UNDECIDED
 from smoothdescent.verdict.findings import Finding, decide_all, decide_one, to_table
@@ -31,7 +31,7 @@ PAPER = {
 }
 
 
-def decide(number: int, experiment: Experiment) -> Finding:
+def decide(number: int, experiment: ExperimentTables) -> Finding:
     name = STATEMENTS[number].experiments[0]
     return decide_one(number, name, replace(experiment, name=name))
 

@@ -92,7 +92,7 @@ def test_eight_figures_and_those_of_ones_own(study):
         metadata = read_metadata(folder / f"{name}.parquet")
         # Nothing interpolates in two epochs: the figure is drawn, and says so.
         assert set(json.loads(metadata["thresholds"]).values()) == {None}
-        assert metadata["verdict"].startswith("Verdict: statement ")
+        assert metadata["verdict"].startswith("Verdict: statement")
 
 
 def test_the_verdict_is_on_every_statement_and_experiment(study):

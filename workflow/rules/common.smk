@@ -20,7 +20,8 @@ from smoothdescent.plan.forecast import Calibration, pack_seconds
 from smoothdescent.runs import parse_run
 
 # Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
-# environment is not activated, unless rules are given conda environments.
+# environment is not activated, unless rules are given conda environments. They take the place of
+# their shell (exec), which would not wait for a training that saves when a signal comes to both.
 FOLDERS = {"PYTHONPATH": [str(SOURCE)]}
 if not any("conda" in str(m).lower() for m in workflow.deployment_settings.deployment_method):
     FOLDERS["PATH"] = [str(Path(sys.executable).parent)]
@@ -45,13 +46,13 @@ EXPERIMENT = RESULTS / "{experiment}"
 # EXPERIMENT / "runs", which no rule declares, because Snakemake deletes what rules declare.
 TRAINED = EXPERIMENT / "training" / "{pack}_e{end}.json"
 MEASURED = EXPERIMENT / "measuring" / "{pack}_e{end}.json"
-COSTS = Calibration.load(COSTS_FILE) if COSTS_FILE.exists() else None
-PACKS = {name: STUDY.packs(name) for name in STUDY.experiments}
 LOGS = EXPERIMENT / "logs"
 BENCHMARKS = EXPERIMENT / "benchmarks"
 TABLES = ("history", "sharpness")
 STUDY_FILE = RESULTS / "study.yaml"
 COSTS_FILE = RESULTS / "costs.json"
+COSTS = Calibration.load(COSTS_FILE) if COSTS_FILE.exists() else None
+PACKS = {name: STUDY.packs(name) for name in STUDY.experiments}
 
 
 wildcard_constraints:
@@ -230,11 +231,6 @@ def figure_tables(wildcards):
 def figure_folders(wildcards):
     """Return the folders of the experiments that a figure shows."""
     return [f"{RESULTS}/{experiment}" for experiment in figure_experiments(wildcards.figure)]
-
-
-def figure_caption(wildcards):
-    """Return a figure's caption in the report."""
-    return caption(wildcards.figure)
 
 
 def figure_labels(wildcards):

@@ -24,7 +24,7 @@ rule prepare_data:
         identity=data_identity,
         settings=data_settings,
     shell:
-        "python -m smoothdescent prepare-data --settings {params.settings}"
+        "exec python -m smoothdescent prepare-data --settings {params.settings}"
         " --name {wildcards.dataset} --threads {threads} --output {output} > {log} 2>&1"
 
 
@@ -42,5 +42,5 @@ rule make_labels:
     params:
         settings=label_settings,
     shell:
-        "python -m smoothdescent make-labels --settings {params.settings:q}"
+        "exec python -m smoothdescent make-labels --settings {params.settings:q}"
         " --data {input.data} --output {output} > {log} 2>&1"

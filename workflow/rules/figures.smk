@@ -3,6 +3,10 @@
 # it shows, is decided from its own tables: were the verdict an input, one figure by name would need
 # all experiments.
 
+# Captions reach the report by this way: as params, they would be listed there once more, and a
+# reworded one would redraw its figure.
+config["captions"] = {name: caption(name) for name in figures_of(STUDY.experiments)}
+
 
 rule draw_figure:
     input:
@@ -26,9 +30,8 @@ rule draw_figure:
     params:
         folders=figure_folders,
         output=figure_stem,
-        caption=figure_caption,
     shell:
-        "python -m smoothdescent figure {wildcards.figure} --tables {params.folders}"
+        "exec python -m smoothdescent figure {wildcards.figure} --tables {params.folders}"
         " --output {params.output} > {log} 2>&1"
 
 

@@ -25,7 +25,7 @@ rule measure_runs:
         snapshots=snapshot_epochs,
         folder=runs_folder,
     shell:
-        "python -m smoothdescent measure-runs --config {params.config} --data {input.data}"
+        "exec python -m smoothdescent measure-runs --config {params.config} --data {input.data}"
         " --labels {input.labels} --runs {params.runs} --until {wildcards.end}"
         " --folder {params.folder} --receipt {output} --threads {threads} >> {log} 2>&1"
 
@@ -48,6 +48,6 @@ rule gather_tables:
         identity=table_identity,
         folder=experiment_folder,
     shell:
-        "python -m smoothdescent tables --config {params.config}"
+        "exec python -m smoothdescent tables --config {params.config}"
         " --folder {params.folder} --output-history {output.history}"
         " --output-sharpness {output.sharpness} > {log} 2>&1"

@@ -18,5 +18,5 @@ rule plan:
         data=RESULTS / "data",
         costs=COSTS_FILE,
     shell:
-        "python -m smoothdescent plan --config {params.study} --data {params.data}"
+        "exec python -m smoothdescent plan --config {params.study} --data {params.data}"
         " --output {params.costs} --threads {threads} 2> {log}"

@@ -24,6 +24,6 @@ rule train_runs:
         snapshots=snapshot_epochs,
         folder=runs_folder,
     shell:
-        "python -m smoothdescent train --config {params.config} --data {input.data}"
+        "exec python -m smoothdescent train --config {params.config} --data {input.data}"
         " --labels {input.labels} --runs {params.runs} --until {wildcards.end}"
         " --folder {params.folder} --receipt {output} --threads {threads} >> {log} 2>&1"

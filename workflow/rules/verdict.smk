@@ -22,7 +22,7 @@ rule decide_verdict:
     params:
         folders=[str(RESULTS / name) for name in STUDY.experiments],
     shell:
-        "python -m smoothdescent verdict --tables {params.folders}"
+        "exec python -m smoothdescent verdict --tables {params.folders}"
         " --output-parquet {output.parquet} --output-md {output.md}"
         " --output-html {output.html} > {log} 2>&1"
 

@@ -17,7 +17,11 @@ from typing import Any
 from smoothdescent import __version__
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, shown_experiments
-from smoothdescent.figures.experiment import Experiment, read_experiments
+from smoothdescent.figures.experiment import (
+    ExperimentTables,
+    add_tables_argument,
+    read_experiments,
+)
 from smoothdescent.verdict.marks import mark
 
 SUFFIXES = (".pdf", ".png", ".parquet")
@@ -26,14 +30,7 @@ SUFFIXES = (".pdf", ".png", ".parquet")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("figure", help=f"{', '.join(FIGURES)}, or an experiment's name")
-    parser.add_argument(
-        "--tables",
-        nargs="+",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="results folders of experiments, each with history.parquet and sharpness.parquet",
-    )
+    add_tables_argument(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -58,13 +55,12 @@ def run(args: argparse.Namespace) -> None:
         )
     experiments = select(args.figure, found)
     draw_and_save(args.figure, experiments, args.output)
-    for name in shown_experiments(args.figure):
-        if name not in experiments:
-            print(f"{args.figure}: {name} is not among --tables; its panels are left out")
+    for name in missing(args.figure, experiments):
+        print(f"{args.figure}: {name} is not among --tables; its panels are left out")
     print(f"wrote {' '.join(f'{args.output}{suffix}' for suffix in SUFFIXES)}")
 
 
-def select(figure: str, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
+def select(figure: str, experiments: dict[str, ExperimentTables]) -> dict[str, ExperimentTables]:
     """Return, by name, the experiments that a figure shows.
 
     Raises:
@@ -80,7 +76,12 @@ def select(figure: str, experiments: dict[str, Experiment]) -> dict[str, Experim
     return chosen
 
 
-def draw_and_save(figure: str, experiments: dict[str, Experiment], output: Path) -> None:
+def missing(figure: str, experiments: dict[str, ExperimentTables]) -> list[str]:
+    """Return the experiments of a figure that are not at hand."""
+    return [name for name in shown_experiments(figure) if name not in experiments]
+
+
+def draw_and_save(figure: str, experiments: dict[str, ExperimentTables], output: Path) -> None:
     """Draw a figure and write it beside the table of its numbers.
 
     Args:
@@ -95,7 +96,8 @@ def draw_and_save(figure: str, experiments: dict[str, Experiment], output: Path)
     )
     drawing = module.draw(experiments)
     verdict = mark(figure, experiments)
-    style.add_mark(drawing.figure, verdict)
+    notes = [f"{name} left out: no tables" for name in missing(figure, experiments)]
+    style.add_lines(drawing.figure, [*notes, *filter(None, [verdict])])
     metadata: dict[str, Any] = {
         "figure": figure,
         "axes": drawing.axes,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from smoothdescent.errors import UserError
@@ -24,7 +26,7 @@ SHARPNESS_COLUMNS += ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ExperimentTables:
     """The tables of one experiment, with the resolved configuration stored in them.
 
     `config` is the experiment's block, and under `dataset` that of its data set.
@@ -92,13 +94,25 @@ class Experiment:
         ]
 
 
-def read_experiments(folders: list[Path]) -> dict[str, Experiment]:
+def add_tables_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare `--tables`, the folders that `read_experiments` reads."""
+    parser.add_argument(
+        "--tables",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="results folders of experiments, each with history.parquet and sharpness.parquet",
+    )
+
+
+def read_experiments(folders: list[Path]) -> dict[str, ExperimentTables]:
     """Read the results folders of several experiments; return their tables by name.
 
     Raises:
         UserError: two folders hold the same experiment, or see `read_experiment`.
     """
-    found: dict[str, tuple[Path, Experiment]] = {}
+    found: dict[str, tuple[Path, ExperimentTables]] = {}
     for folder in folders:
         experiment = read_experiment(folder)
         if experiment.name in found:
@@ -110,7 +124,7 @@ def read_experiments(folders: list[Path]) -> dict[str, Experiment]:
     return {name: experiment for name, (_, experiment) in found.items()}
 
 
-def read_experiment(folder: str | Path) -> Experiment:
+def read_experiment(folder: str | Path) -> ExperimentTables:
     """Read `history.parquet` and `sharpness.parquet` of one experiment's results folder.
 
     Raises:
@@ -128,7 +142,7 @@ def read_experiment(folder: str | Path) -> Experiment:
             f"{folder}: history.parquet and sharpness.parquet hold the experiments "
             f"{', '.join(names) or 'none at all'}, expected one and the same"
         )
-    return Experiment(
+    return ExperimentTables(
         name=names[0],
         history=history,
         sharpness=sharpness,
@@ -165,19 +179,21 @@ def over_seeds(frame: pd.DataFrame, keys: list[str], column: str, scale: float) 
     Args:
         frame: one row per (keys, seed).
         keys: the columns that stay.
-        column: the column to average; missing values are left out.
+        column: the column to average; values that are missing or not finite are left out.
         scale: factor on the values, 100 for per cent.
 
     Returns:
         The keys, `mean`, `std` (sample standard deviation; missing for a single seed) and `seeds`
         (how many have a value), one row per combination of keys that occurs, sorted.
     """
-    statistics = frame.groupby(keys)[column].agg(["mean", "std", "count"]).reset_index()
+    values = frame[column].astype(float)
+    finite = frame.assign(**{column: values.where(np.isfinite(values))})
+    statistics = finite.groupby(keys)[column].agg(["mean", "std", "count"]).reset_index()
     statistics[["mean", "std"]] *= scale
     return statistics.rename(columns={"count": "seeds"})
 
 
-def final_errors(experiment: Experiment, column: str) -> pd.DataFrame:
+def final_errors(experiment: ExperimentTables, column: str) -> pd.DataFrame:
     """Return an error of the history at the end of training against width, in per cent.
 
     Args:
@@ -194,7 +210,9 @@ def final_errors(experiment: Experiment, column: str) -> pd.DataFrame:
     return over_seeds(final, ["width"], column, 100.0)
 
 
-def final_volumes(experiment: Experiment, column: str, subset: str, scale: float) -> pd.DataFrame:
+def final_volumes(
+    experiment: ExperimentTables, column: str, subset: str, scale: float
+) -> pd.DataFrame:
     """Return a measure over every volume at the end of training against volume and width."""
     table = experiment.sharpness
     last = table.groupby(["width", "seed"])["epoch"].transform("max")
@@ -202,7 +220,7 @@ def final_volumes(experiment: Experiment, column: str, subset: str, scale: float
     return over_seeds(final, ["volume", "width"], column, scale)
 
 
-def training_course(experiment: Experiment, column: str, scale: float) -> pd.DataFrame:
+def training_course(experiment: ExperimentTables, column: str, scale: float) -> pd.DataFrame:
     """Return a measure at the training points, or the test error, against epoch and width.
 
     The test error comes from every evaluation of the history, the measures from the snapshots.

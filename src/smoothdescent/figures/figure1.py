@@ -15,12 +15,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.figures.toy_regression import Regression, regression
 
 
 @style.styled
-def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
+def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     errors = [
         (letter, experiments[name])
@@ -33,10 +33,10 @@ def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
     toy = regression()
     _draw_fit(drawing, axes[0], toy, toy.polynomial, "a")
     _draw_fit(drawing, axes[1], toy, toy.network, "b")
-    axes[0].set_title("polynomial, degree 1,000", fontsize=7)
+    axes[0].set_title("polynomial,\ndegree 1,000", fontsize=7)
     axes[1].set_title("wide network", fontsize=7)
     for ax, (letter, experiment) in zip(axes[2:], errors, strict=True):
-        panels.errors_over_width(drawing, ax, experiment, ["test_error", "train_error"], letter)
+        panels.errors_over_width(drawing, ax, experiment, ("test_error", "train_error"), letter)
         panels.panel_title(ax, experiment, columns=28)
     for ax, letter in zip(axes, ["a", "b", *(letter for letter, _ in errors)], strict=True):
         style.panel_letter(ax, letter)

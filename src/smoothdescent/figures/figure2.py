@@ -12,10 +12,10 @@ volumes does not fall past it), 6 (double descent of the cross-entropy), 13 (bes
 from __future__ import annotations
 
 from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 
 
 @style.styled
-def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
+def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     return panels.one_row_of_measures(experiments[FIGURES["figure2"][0]])

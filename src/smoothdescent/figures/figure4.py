@@ -9,10 +9,10 @@ Shows claim 10 (the same trends without artificial noise). Cost: about two secon
 from __future__ import annotations
 
 from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 
 
 @style.styled
-def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
+def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     return panels.one_row_of_measures(experiments[FIGURES["figure4"][0]])

@@ -9,16 +9,16 @@ Cost: about two seconds.
 
 from __future__ import annotations
 
-from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures import FIGURES, heatmaps, panels, style
+from smoothdescent.figures.experiment import ExperimentTables
 
 
 @style.styled
-def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
+def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     experiment = experiments[FIGURES["figure5"][0]]
     drawing = panels.Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.35))
     axes = list(drawing.figure.subplots(1, 3))
-    panels.row_of_heatmaps(drawing, axes, experiment, panels.HEATMAPS)
+    heatmaps.row_of_heatmaps(drawing, axes, experiment, heatmaps.COLUMNS)
     panels.headline(drawing.figure, experiment)
     return drawing

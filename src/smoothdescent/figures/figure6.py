@@ -12,11 +12,11 @@ sharpness). Cost: about three seconds.
 from __future__ import annotations
 
 from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 
 
 @style.styled
-def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
+def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     experiment = experiments[FIGURES["figure6"][0]]
     drawing = panels.Drawing(style.new_figure(style.DOUBLE_COLUMN, 3.9))

@@ -14,13 +14,13 @@ from __future__ import annotations
 import numpy as np
 
 from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 
-ERRORS = ["test_error_corrupted", "test_error_unperturbed"]
+ERRORS = ("test_error_unperturbed", "test_error_corrupted")
 
 
 @style.styled
-def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
+def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     experiment = experiments[FIGURES["figure7"][0]]
     drawing = panels.Drawing(style.new_figure(style.DOUBLE_COLUMN, 5.3))

@@ -11,26 +11,27 @@ Cost: about three seconds.
 
 from __future__ import annotations
 
-from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures import FIGURES, heatmaps, panels, style
+from smoothdescent.figures.experiment import ExperimentTables
 
 
 @style.styled
-def draw(experiments: dict[str, Experiment]) -> panels.Drawing:
+def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     """Draw the figure from the experiments given, by name."""
     resnet, convnet = (experiments.get(name) for name in FIGURES["figure8"])
     drawing = panels.Drawing(style.new_figure(style.DOUBLE_COLUMN, 4.7 if resnet else 2.4))
     grid = drawing.figure.subplots(2 if resnet else 1, 3, squeeze=False)
     shown = []
     if resnet:
-        panels.row_of_heatmaps(drawing, list(grid[0]), resnet, panels.HEATMAPS, f"{resnet.name} ")
-        shown += [(ax, resnet, column) for ax, column in zip(grid[0], panels.HEATMAPS, strict=True)]
+        columns = heatmaps.COLUMNS
+        heatmaps.row_of_heatmaps(drawing, list(grid[0]), resnet, columns, f"{resnet.name} ")
+        shown += [(ax, resnet, column) for ax, column in zip(grid[0], columns, strict=True)]
     hessians = [experiment for experiment in (resnet, convnet) if experiment]
     for ax, experiment in zip(grid[-1], hessians, strict=False):
-        panels.row_of_heatmaps(drawing, [ax], experiment, ["hessian_norm"], f"{experiment.name} ")
+        heatmaps.row_of_heatmaps(drawing, [ax], experiment, ["hessian_norm"], f"{experiment.name} ")
         shown.append((ax, experiment, "hessian_norm"))
     for ax, experiment, column in shown:
-        panels.panel_title(ax, experiment, columns=38, heading=panels.HEATMAP_TITLES[column])
+        panels.panel_title(ax, experiment, columns=38, heading=heatmaps.TITLES[column])
     for ax in grid[-1][len(hessians) :]:
         ax.set_axis_off()
     return drawing

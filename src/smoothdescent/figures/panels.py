@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
 from smoothdescent.figures import style
 from smoothdescent.figures.experiment import (
-    Experiment,
+    ExperimentTables,
     final_errors,
     final_volumes,
-    training_course,
 )
 
 WIDTH_LABEL = "base width $w$"
@@ -47,6 +44,7 @@ MEASURES = {
     "jacobian_norm": Measure("Jacobian norm", "nats per unit input"),
     "hessian_norm": Measure("Hessian norm", "nats per unit input"),
 }
+NORMS = ("jacobian_norm", "hessian_norm")
 TEST_ERROR = Measure("Test error", "%", 100.0)
 
 ERRORS = {
@@ -56,7 +54,11 @@ ERRORS = {
     "test_error_unperturbed": ("unperturbed classes", style.BLUE, "-"),
 }
 
-AT_THE_RIGHT = {"train_error": "training error", "test_error_corrupted": "corrupted classes"}
+# The least height of an axis of errors, in percentage points: less is noise.
+LEAST_SPAN = 2.0
+
+# A grid of widths denser than this has smaller markers, which do not hide the curves.
+SPARSE_WIDTHS = 20
 
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
@@ -103,6 +105,8 @@ class Drawing:
 def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
     """Plot the mean over seeds against width, with a band of one standard deviation."""
     band = data.dropna(subset=["std"])
+    if len(data) > SPARSE_WIDTHS:
+        line["markersize"] = 1.2  # seen where a width stands alone
     ax.fill_between(
         band["width"], band["mean"] - band["std"], band["mean"] + band["std"],
         color=color, alpha=0.14, linewidth=0,
@@ -111,7 +115,7 @@ def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
 
 
 def measure_over_volumes(
-    drawing: Drawing, ax: Axes, experiment: Experiment, measure: str, subset: str, panel: str
+    drawing: Drawing, ax: Axes, experiment: ExperimentTables, measure: str, subset: str, panel: str
 ) -> None:
     """Plot one measure against width, one curve per volume, at the end of training.
 
@@ -134,11 +138,11 @@ def measure_over_volumes(
     ax.set_ylabel(text.unit)
     style.width_axis(ax, experiment.history["width"].to_numpy())
     style.mark_threshold(ax, experiment.threshold)
-    if not np.isfinite(data["mean"]).any():
+    if data["mean"].isna().all():
         no_data(ax)
 
 
-def scale_measures(axes: list[Axes], experiment: Experiment, subsets: list[str]) -> None:
+def scale_measures(axes: list[Axes], experiment: ExperimentTables, subsets: list[str]) -> None:
     """Choose the y axes of four panels, or columns that share axes: linear from zero, or log.
 
     The norms fall towards zero past the threshold, whatever the axis; what has to stay visible is
@@ -146,18 +150,17 @@ def scale_measures(axes: list[Axes], experiment: Experiment, subsets: list[str])
     differ by more than LINEAR_RANGE, and then ends at a tenth of the lowest peak.
     """
     for ax, measure in zip(axes, MEASURES, strict=True):
+        values = [final_volumes(experiment, measure, subset, 1.0) for subset in subsets]
+        peaks = pd.concat(rows.groupby("volume")["mean"].max() for rows in values).dropna()
+        if peaks.empty:
+            ax.set_yticks([])
+            continue
         if measure == "accuracy":
             ax.set_ylim(0, 103)
             continue
         ax.set_ylim(bottom=0)
-        if measure == "crossentropy":
-            continue
-        peaks = pd.concat(
-            final_volumes(experiment, measure, subset, 1.0).groupby("volume")["mean"].max()
-            for subset in subsets
-        )
         peaks = peaks[peaks > 0]
-        if len(peaks) and peaks.max() > LINEAR_RANGE * peaks.min():
+        if measure in NORMS and len(peaks) and peaks.max() > LINEAR_RANGE * peaks.min():
             ax.set_yscale("log")
             ax.set_ylim(peaks.min() / 10, peaks.max() * 2)
 
@@ -165,7 +168,7 @@ def scale_measures(axes: list[Axes], experiment: Experiment, subsets: list[str])
 def row_of_measures(
     drawing: Drawing,
     axes: list[Axes],
-    experiment: Experiment,
+    experiment: ExperimentTables,
     subset: str,
     prefix: str = "",
 ) -> None:
@@ -182,14 +185,14 @@ def row_of_measures(
         measure_over_volumes(drawing, ax, experiment, measure, subset, f"{prefix}{measure}")
 
 
-def title_measures(axes: list[Axes], experiment: Experiment) -> None:
+def title_measures(axes: list[Axes], experiment: ExperimentTables) -> None:
     """Write the measures' names above four panels."""
     for ax, (name, measure) in zip(axes, MEASURES.items(), strict=True):
         plain = name != "hessian_norm" or experiment.normalisation == "equation5"
         ax.set_title(measure.title if plain else f"{measure.title} ({experiment.normalisation})")
 
 
-def volume_handles(experiment: Experiment) -> tuple[str, list[Line2D]]:
+def volume_handles(experiment: ExperimentTables) -> tuple[str, list[Line2D]]:
     """Return a legend's title and entries: one per volume, and the threshold if there is one."""
     quantity, strengths = experiment.volume_strengths
     handles = []
@@ -204,135 +207,83 @@ def volume_handles(experiment: Experiment) -> tuple[str, list[Line2D]]:
 
 
 def errors_over_width(
-    drawing: Drawing, ax: Axes, experiment: Experiment, columns: list[str], panel: str
+    drawing: Drawing,
+    ax: Axes,
+    experiment: ExperimentTables,
+    columns: tuple[str, str],
+    panel: str,
 ) -> None:
-    """Plot errors at the end of training, in per cent, against width.
+    """Plot two errors at the end of training, in per cent, against width.
 
-    A test error has the axis for itself, so that a peak of a few per cent is seen. The training
-    error, which falls from far above to zero, has its own at the right, and so has the test error
-    on corrupted classes, which lies far above that on the others.
+    A test error has the axis for itself, so that a peak of a few per cent is seen. The second
+    column has an axis at the right: the training error falls from far above to zero, and the test
+    error on corrupted classes lies far above that on the others. Two test errors keep one scale,
+    in which a percentage point is as high on either side.
     """
-    found = False
-    for column in columns:
+    right = _axis_at_the_right(ax)
+    for column, target in zip(columns, (ax, right), strict=True):
         name, colour, dashes = ERRORS[column]
         data = final_errors(experiment, column)
-        found = found or bool(np.isfinite(data["mean"]).any())
-        target = ax
-        if column in AT_THE_RIGHT:
-            target = _axis_at_the_right(ax, f"{AT_THE_RIGHT[column]} (%)", colour)
-            if column == "train_error":
-                target.set_ylim(0, 100)
-            ax.plot(
-                [], [], color=colour, marker="o", markeredgewidth=0, linestyle=dashes, label=name
-            )
         curve(target, data, colour, linestyle=dashes, label=name)
         drawing.record(
             panel, name, experiment.name,
             x=data["width"], y=data["mean"], y_std=data["std"], seeds=data["seeds"],
         )  # fmt: skip
+        target.set_ylabel(f"{name} (%)", color=colour)
+        target.tick_params(axis="y", labelcolor=colour)
+        if data["mean"].isna().all():
+            target.set_yticks([])
+            no_data(target, f"no {name}", height=0.6 if target is ax else 0.4)
+    # For the legend, which is made from the left axis.
+    ax.plot([], [], color=colour, marker="o", markeredgewidth=0, linestyle=dashes, label=name)
+    heights = [high - low for low, high in (ax.get_ylim(), right.get_ylim())]
+    if columns[1] == "train_error":
+        right.set_ylim(0, 100)
+        _set_height(ax, max(heights[0], LEAST_SPAN))
+    else:
+        for axis in (ax, right):
+            _set_height(axis, max(*heights, LEAST_SPAN))
     drawing.label(panel, x="base width w", y="error (%)")
     ax.set_xlabel(WIDTH_LABEL)
-    ax.set_ylabel("test error (%)")
     style.width_axis(ax, experiment.history["width"].to_numpy())
     style.mark_threshold(ax, experiment.threshold)
-    if not found:
-        no_data(ax)
 
 
-def _axis_at_the_right(ax: Axes, label: str, colour: str) -> Axes:
-    """Return a second y axis in the colour of the curve that it belongs to."""
+def _axis_at_the_right(ax: Axes) -> Axes:
+    """Return a second y axis."""
     right = ax.twinx()
     right.spines["right"].set_visible(True)
-    right.set_ylabel(label, color=colour)
-    right.tick_params(axis="y", labelcolor=colour)
     ax.set_zorder(right.get_zorder() + 1)  # the test error is drawn above
     ax.patch.set_visible(False)
     return right
 
 
-def heatmap(drawing: Drawing, ax: Axes, experiment: Experiment, column: str, panel: str) -> None:
-    """Plot the test error, or a measure at the training points, against epoch and width.
-
-    A cell reaches half-way, on the logarithmic axes, to the neighbouring epochs and widths that
-    were evaluated. Combinations without a value are grey.
-    """
-    text = TEST_ERROR if column == "test_error" else MEASURES[column]
-    data = training_course(experiment, column, text.scale)
-    name = text.title.lower() if column == "test_error" else text.title
-    drawing.record(
-        panel, name, experiment.name,
-        x=data["width"], y=data["epoch"], value=data["mean"], value_std=data["std"],
-        seeds=data["seeds"],
-    )  # fmt: skip
-    drawing.label(panel, x="base width w", y="epoch", value=text.label)
-    ax.set_xlabel(WIDTH_LABEL)
-    if data["mean"].notna().any():
-        cells = data.pivot(index="epoch", columns="width", values="mean").sort_index()
-        x_edges = _edges(cells.columns.to_numpy(dtype=float))
-        y_edges = _edges(cells.index.to_numpy(dtype=float))
-        mesh = ax.pcolormesh(
-            x_edges, y_edges, np.ma.masked_invalid(cells.to_numpy()),
-            cmap=style.heatmap_colours(), edgecolors="face", linewidth=0.1,
-            norm=_colour_scale(column, cells.to_numpy()),
-        )  # fmt: skip
-        ax.set_facecolor("0.88")
-        style.width_axis(ax, cells.columns.to_numpy(), limits=(x_edges[0], x_edges[-1]))
-        # All heatmaps of a figure end at the same epochs, whatever those epochs' neighbours are.
-        ends = cells.index[[0, -1]] if len(cells) > 1 else y_edges
-        style.epoch_axis(ax, *ends)
-        style.mark_threshold(ax, experiment.threshold, on_image=True)
-        bar = drawing.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=25)
-        bar.outline.set_linewidth(0.6)
-        bar.set_label(text.unit)
-        if isinstance(mesh.norm, LogNorm):
-            bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            bar.ax.yaxis.set_major_formatter("{x:g}")
-            bar.ax.yaxis.set_minor_locator(NullLocator())
-    else:
-        no_data(ax)
+def _set_height(ax: Axes, height: float) -> None:
+    """Give an axis of per cent a height around its middle, but not far beyond 0 or 100."""
+    low = float(np.clip(sum(ax.get_ylim()) / 2 - height / 2, -1, 101 - height))
+    ax.set_ylim(low, low + height)
 
 
-def _colour_scale(column: str, values: np.ndarray) -> Normalize:
-    """Return a logarithmic scale for a test error that spans more than a factor of ten.
-
-    Every training starts from guessing. Where it ends at a few per cent, the second descent is
-    invisible on a scale that has to reach 90 %.
-    """
-    found = values[np.isfinite(values)]
-    if column == "test_error" and 0 < 10 * found.min() < found.max():
-        return LogNorm()
-    return Normalize()
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Return the borders of cells around increasing positions, half-way on a logarithmic axis."""
-    logs = np.log(centres)
-    if len(logs) == 1:
-        return np.exp(logs[0] + np.array([-0.5, 0.5]) * np.log(2.0))
-    middles = (logs[1:] + logs[:-1]) / 2
-    first, last = 2 * logs[0] - middles[0], 2 * logs[-1] - middles[-1]
-    return np.exp(np.concatenate([[first], middles, [last]]))
-
-
-def no_data(ax: Axes) -> None:
+def no_data(ax: Axes, text: str = "no data", height: float = 0.5) -> None:
     """Say on a panel that its table has no values yet."""
-    ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center")
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    ax.text(0.5, height, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
 
 
-def headline(figure: Figure, experiment: Experiment) -> None:
+def headline(figure: Figure, experiment: ExperimentTables) -> None:
     """Write above a figure what was trained, and that no width interpolates if so."""
     lines = [experiment.title, experiment.threshold_note]
     figure.suptitle("\n".join(line for line in lines if line))
 
 
-def panel_title(ax: Axes, experiment: Experiment, columns: int, heading: str = "") -> None:
+def panel_title(ax: Axes, experiment: ExperimentTables, columns: int, heading: str = "") -> None:
     """Write the same above one panel, below a heading, in lines of at most `columns` characters."""
     texts = (heading, experiment.title, experiment.threshold_note)
     lines = [line for text in texts for line in textwrap.wrap(text, columns)]
     ax.set_title("\n".join(lines), fontsize=7)
 
 
-def one_row_of_measures(experiment: Experiment) -> Drawing:
+def one_row_of_measures(experiment: ExperimentTables) -> Drawing:
     """Draw the figure of the four measures over volumes, all training samples, in one row."""
     drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.3))
     axes = list(drawing.figure.subplots(1, 4))
@@ -347,7 +298,7 @@ def one_row_of_measures(experiment: Experiment) -> Drawing:
 
 
 def clean_and_noisy_rows(
-    drawing: Drawing, grid: np.ndarray, experiment: Experiment, prefix: str = ""
+    drawing: Drawing, grid: np.ndarray, experiment: ExperimentTables, prefix: str = ""
 ) -> None:
     """Plot the four measures around clean (first row) and noisy samples on a 2 x 4 grid of axes."""
     subsets = ["clean", "noisy"]
@@ -360,13 +311,13 @@ def clean_and_noisy_rows(
         ax.set_xlabel(WIDTH_LABEL)
 
 
-def volume_legend(figure: Figure, experiment: Experiment) -> None:
+def volume_legend(figure: Figure, experiment: ExperimentTables) -> None:
     """Put the legend of the volumes below a figure."""
     title, handles = volume_handles(experiment)
     figure.legend(handles=handles, title=title, loc="outside lower center", ncols=len(handles))
 
 
-def legend_cell(ax: Axes, experiment: Experiment, errors: Axes) -> None:
+def legend_cell(ax: Axes, experiment: ExperimentTables, errors: Axes) -> None:
     """Turn a panel into the legends of the volumes and of a panel of errors."""
     ax.set_axis_off()
     title, handles = volume_handles(experiment)
@@ -375,10 +326,10 @@ def legend_cell(ax: Axes, experiment: Experiment, errors: Axes) -> None:
     ax.legend(handles=handles, title=title, loc="lower left", ncols=2, alignment="left")
 
 
-def errors_and_measures(drawing: Drawing, grid: np.ndarray, experiment: Experiment) -> None:
+def errors_and_measures(drawing: Drawing, grid: np.ndarray, experiment: ExperimentTables) -> None:
     """Plot the errors (a), the four measures over volumes (b) and a legend on 2 x 3 axes."""
     errors, measures = grid[0, 0], [grid[0, 1], grid[0, 2], grid[1, 1], grid[1, 2]]
-    errors_over_width(drawing, errors, experiment, ["test_error", "train_error"], "a")
+    errors_over_width(drawing, errors, experiment, ("test_error", "train_error"), "a")
     errors.set_title("Error")
     row_of_measures(drawing, measures, experiment, "all", prefix="b ")
     scale_measures(measures, experiment, ["all"])
@@ -388,27 +339,3 @@ def errors_and_measures(drawing: Drawing, grid: np.ndarray, experiment: Experime
     style.panel_letter(errors, "a")
     style.panel_letter(measures[0], "b")
     legend_cell(grid[1, 0], experiment, errors)
-
-
-HEATMAPS = ["test_error", "crossentropy", "jacobian_norm"]
-HEATMAP_TITLES = {
-    "test_error": "Test error",
-    "crossentropy": "Training cross-entropy",
-    "jacobian_norm": "Jacobian norm",
-    "hessian_norm": "Hessian norm",
-}
-
-
-def row_of_heatmaps(
-    drawing: Drawing, axes: list[Axes], experiment: Experiment, columns: list[str], prefix: str = ""
-) -> None:
-    """Plot heatmaps over epochs and widths side by side."""
-    for ax, column in zip(axes, columns, strict=True):
-        heatmap(drawing, ax, experiment, column, f"{prefix}{column}")
-        ax.set_title(HEATMAP_TITLES[column])
-    # The test error is evaluated more often than snapshots are taken.
-    limits = [ax.get_ylim() for ax in axes if ax.collections]
-    for ax in axes:
-        if limits:
-            style.epoch_axis(ax, min(low for low, _ in limits), max(high for _, high in limits))
-    axes[0].set_ylabel("epoch")

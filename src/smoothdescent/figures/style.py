@@ -79,13 +79,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 @styled
-def add_mark(figure: Figure, text: str) -> None:
-    """Write the verdict's mark as the last line above a figure, which grows by that line."""
-    if not text:
-        return
-    above = figure.get_suptitle()
-    figure.suptitle(f"{above}\n{text}" if above else text)
-    figure.set_figheight(figure.get_figheight() + 0.14)
+def add_lines(figure: Figure, lines: list[str]) -> None:
+    """Write the last lines above a figure, which grows by them."""
+    figure.suptitle("\n".join(filter(None, [figure.get_suptitle(), *lines])))
+    figure.set_figheight(figure.get_figheight() + 0.14 * len(lines))
 
 
 @styled

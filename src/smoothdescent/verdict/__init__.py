@@ -5,6 +5,7 @@ This module holds the catalogue alone, so that a figure can look up its statemen
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 CONVNET, CIFAR100 = "convnet-cifar10-noise20", "convnet-cifar100"
@@ -207,3 +208,18 @@ STATEMENTS: dict[int, Statement] = {
         general=True,
     ),
 }
+
+
+def statements_of(figure: str, experiments: Iterable[str]) -> list[tuple[int, str]]:
+    """Return the numbers of the statements that a figure shows, each with its experiment.
+
+    Args:
+        figure: such as 'figure2'; an experiment that is not the paper's has a figure of its name.
+        experiments: those that the figure shows, by name.
+    """
+    return [
+        (number, name)
+        for number, statement in STATEMENTS.items()
+        for name in experiments
+        if figure in statement.figures_of(name) or (figure == name and statement.general)
+    ]

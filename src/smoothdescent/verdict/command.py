@@ -11,26 +11,18 @@ rules.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
-from smoothdescent.figures.experiment import read_experiments
+from smoothdescent.figures.experiment import add_tables_argument, read_experiments
 from smoothdescent.files import write_table, write_text
 from smoothdescent.provenance import provenance
 from smoothdescent.verdict.findings import decide_all, to_table
-from smoothdescent.verdict.report import to_html, to_markdown
+from smoothdescent.verdict.report import tally, to_html, to_markdown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--tables",
-        nargs="+",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="results folders of experiments, each with history.parquet and sharpness.parquet",
-    )
+    add_tables_argument(parser)
     for kind in ("parquet", "md", "html"):
         parser.add_argument(f"--output-{kind}", type=Path, required=True, metavar="FILE")
 
@@ -51,5 +43,4 @@ def run(args: argparse.Namespace) -> None:
     write_table(args.output_parquet, to_table(findings), metadata)
     write_text(args.output_md, to_markdown(findings, experiments))
     write_text(args.output_html, to_html(findings, experiments))
-    counts = Counter(finding.result for finding in findings)
-    print(", ".join(f"{count} {result}" for result, count in sorted(counts.items())))
+    print(tally(findings))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.tables.threshold import last_evaluations
 from smoothdescent.verdict.curves import LEVEL
@@ -15,7 +15,7 @@ DRAWS = 1000
 RANKED = 5  # widths that a rank correlation needs
 
 
-def error_follows_jacobian(experiment: Experiment) -> Evidence:
+def error_follows_jacobian(experiment: ExperimentTables) -> Evidence:
     """Statement 13: past the first minimum, test error and Jacobian norm rank widths alike."""
     near = threshold(experiment)
     x, errors = by_width(last_evaluations(experiment.history), "test_error", "history")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scipy import stats
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.verdict.curves import LEVEL, Curve
 from smoothdescent.verdict.evidence import (
     FAILS,
@@ -22,7 +22,7 @@ from smoothdescent.verdict.reading import NAMES, courses, threshold, unit
 COLUMNS = ("test_error", "crossentropy", "jacobian_norm")
 
 
-def epochwise_past_threshold(experiment: Experiment) -> Evidence:
+def epochwise_past_threshold(experiment: ExperimentTables) -> Evidence:
     """Statement 8: most widths past the threshold have a peak over epochs, most below do not."""
     near = threshold(experiment)
     parts = []

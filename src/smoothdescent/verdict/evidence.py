@@ -113,7 +113,7 @@ def combine(parts: list[Evidence]) -> Evidence:
     if len(parts) == 1:
         return parts[0]
     groups = {result: [p for p in parts if p.result == result] for result in RESULTS}
-    counts = ", ".join(f"{len(groups[r])} {verb}" for r, verb in _COUNTED if groups[r])
+    counts = ", ".join(counted(result, len(found)) for result, found in groups.items() if found)
     for result in (FAILS, UNDECIDED):
         if groups[result]:
             chosen = groups[result][0]
@@ -124,7 +124,14 @@ def combine(parts: list[Evidence]) -> Evidence:
     return replace(chosen, text=text, parts=tuple(parts))
 
 
-_COUNTED = ((HOLDS, "hold"), (FAILS, "fail"), (UNDECIDED, "undecided"))
+def verb(result: str, count: int) -> str:
+    """Return a result as the verb of so many subjects: one holds, two hold."""
+    return {HOLDS: "hold", FAILS: "fail"}.get(result, result) if count > 1 else result
+
+
+def counted(result: str, count: int) -> str:
+    """Return how many have a result, such as '2 hold'."""
+    return f"{count} {verb(result, count)}"
 
 
 def _texts(parts: list[Evidence], most: int = 3) -> str:

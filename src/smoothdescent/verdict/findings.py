@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.verdict import ALL, STATEMENTS, Statement
 from smoothdescent.verdict.evidence import UNDECIDED, Evidence, TooLittleData, sentence
 
@@ -36,7 +36,7 @@ class Finding:
     figures: list[str]
 
 
-def decide_all(experiments: dict[str, Experiment]) -> list[Finding]:
+def decide_all(experiments: dict[str, ExperimentTables]) -> list[Finding]:
     """Decide every statement for the experiments that it is about, in order.
 
     Args:
@@ -51,7 +51,7 @@ def decide_all(experiments: dict[str, Experiment]) -> list[Finding]:
     ]
 
 
-def decide_one(number: int, name: str, experiment: Experiment | None) -> Finding:
+def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> Finding:
     """Decide one statement for one experiment; None if it is not at hand."""
     statement = STATEMENTS[number]
     try:
@@ -78,7 +78,7 @@ def decide_one(number: int, name: str, experiment: Experiment | None) -> Finding
     )
 
 
-def _rule(statement: Statement) -> Callable[[Experiment], Evidence]:
+def _rule(statement: Statement) -> Callable[[ExperimentTables], Evidence]:
     module, function = statement.function.split(":")
     return getattr(importlib.import_module(f"smoothdescent.verdict.{module}"), function)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, smallest, t_quantile
 from smoothdescent.verdict.evidence import (
     Evidence,
@@ -25,12 +25,12 @@ ZERO = 0.01  # part of the curve's largest value below which the cross-entropy c
 CHANCE = 10.0  # per cent: accuracy of a guess among ten classes
 
 
-def accuracy_keeps_up(experiment: Experiment) -> Evidence:
+def accuracy_keeps_up(experiment: ExperimentTables) -> Evidence:
     """Statement 5: past the threshold, accuracy does not decrease with width, at any volume."""
     return combine([_largest_drop(experiment, volume) for volume in experiment.volumes])
 
 
-def _largest_drop(experiment: Experiment, volume: int) -> Evidence:
+def _largest_drop(experiment: ExperimentTables, volume: int) -> Evidence:
     near = threshold(experiment)
     widths, values = final_values(experiment, "accuracy", volume)
     curve = Curve.of(widths[widths >= near], values[widths >= near])
@@ -56,13 +56,13 @@ def _largest_drop(experiment: Experiment, volume: int) -> Evidence:
     return replace(evidence, text=sentence(f"{words} ({evidence.interval})."))
 
 
-def crossentropy_over_volumes(experiment: Experiment) -> Evidence:
+def crossentropy_over_volumes(experiment: ExperimentTables) -> Evidence:
     """Statement 6: cross-entropy peaks over every volume, and vanishes at the training points."""
     peaks = [measure_peak(experiment, "crossentropy", v) for v in larger_volumes(experiment)]
     return combine([*peaks, *_vanishing(experiment)])
 
 
-def _vanishing(experiment: Experiment) -> list[Evidence]:
+def _vanishing(experiment: ExperimentTables) -> list[Evidence]:
     """Compare the cross-entropy of the largest width with the highest and with the threshold's."""
     near = threshold(experiment)
     widths, values = final_values(experiment, "crossentropy", 0)
@@ -95,7 +95,7 @@ def _vanishing(experiment: Experiment) -> list[Evidence]:
     return parts
 
 
-def clean_first(experiment: Experiment) -> Evidence:
+def clean_first(experiment: ExperimentTables) -> Evidence:
     """Statement 7: well below the threshold, clean samples are fitted and noisy ones are not."""
     near = threshold(experiment, sides=False)
     widths, noisy = final_values(experiment, "accuracy", 0, "noisy")
@@ -139,7 +139,9 @@ def clean_first(experiment: Experiment) -> Evidence:
     )
 
 
-def _sampling_error(experiment: Experiment, widths: np.ndarray, share: np.ndarray) -> np.ndarray:
+def _sampling_error(
+    experiment: ExperimentTables, widths: np.ndarray, share: np.ndarray
+) -> np.ndarray:
     """Return the standard error of an accuracy on noisy samples for having measured only some.
 
     It is a binomial proportion's, by Agresti and Coull, who add two hits and two misses so that a

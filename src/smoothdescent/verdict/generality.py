@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.verdict import epochs, fitting, widths
 from smoothdescent.verdict.curves import Curve, smallest
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, combine, compare
@@ -19,7 +19,7 @@ from smoothdescent.verdict.reading import (
 )
 
 
-def resnet_shows_the_same(experiment: Experiment) -> Evidence:
+def resnet_shows_the_same(experiment: ExperimentTables) -> Evidence:
     """Statement 9: statements 1, 2, 3, 6 and 8, and the test error peaks no later than w*."""
     return combine(
         [
@@ -33,7 +33,7 @@ def resnet_shows_the_same(experiment: Experiment) -> Evidence:
     )
 
 
-def cifar100_shows_the_same(experiment: Experiment) -> Evidence:
+def cifar100_shows_the_same(experiment: ExperimentTables) -> Evidence:
     """Statement 10: statements 1, 2, 3, 5 and 6 without added noise."""
     return combine(
         [
@@ -46,7 +46,7 @@ def cifar100_shows_the_same(experiment: Experiment) -> Evidence:
     )
 
 
-def _peak_no_later(experiment: Experiment) -> Evidence:
+def _peak_no_later(experiment: ExperimentTables) -> Evidence:
     near = threshold(experiment)
     value, low, high = peak_location(final_error(experiment), near, "test_error")
     return compare(
@@ -61,7 +61,7 @@ def _peak_no_later(experiment: Experiment) -> Evidence:
     )
 
 
-def largest_volume_is_sharper(experiment: Experiment) -> Evidence:
+def largest_volume_is_sharper(experiment: ExperimentTables) -> Evidence:
     """Statement 14: the largest volume is fitted worst and sharpest at every width, and peaks."""
     largest = larger_volumes(experiment)[-1]
     parts = [
@@ -71,7 +71,7 @@ def largest_volume_is_sharper(experiment: Experiment) -> Evidence:
     return combine([*parts, *(widths.measure_peak(experiment, c, largest) for c in RATIOS)])
 
 
-def _extreme(experiment: Experiment, column: str, largest: int) -> Evidence:
+def _extreme(experiment: ExperimentTables, column: str, largest: int) -> Evidence:
     """Compare a measure over the largest volume with every smaller one, paired by run."""
     x, far = final_values(experiment, column, largest)
     means, errors, names, freedom = [], [], [], 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from smoothdescent.figures.experiment import Experiment
-from smoothdescent.verdict import STATEMENTS
+from smoothdescent.figures.experiment import ExperimentTables
+from smoothdescent.verdict import statements_of
+from smoothdescent.verdict.evidence import RESULTS, verb
 from smoothdescent.verdict.findings import decide_one
 
 
-def mark(figure: str, experiments: dict[str, Experiment]) -> str:
+def mark(figure: str, experiments: dict[str, ExperimentTables]) -> str:
     """Return one line for a figure: the result of each statement that it shows.
 
     The statements are decided here, from the tables that the figure draws. Were they read from the
@@ -18,16 +19,18 @@ def mark(figure: str, experiments: dict[str, Experiment]) -> str:
         experiments: those that the figure shows, by name.
 
     Returns:
-        Such as 'Verdict: statement 2 holds, 3 is undecided'; empty if the figure shows none.
+        Such as 'Verdict: statements 2, 3 hold; 6 fails; 13 undecided'; empty if the figure shows
+        none.
     """
-    parts = [
-        f"{number} {_words(decide_one(number, name, experiment).result)}"
-        for number, statement in STATEMENTS.items()
-        for name, experiment in experiments.items()
-        if figure in statement.figures_of(name) or (figure == name and statement.general)
+    numbers: dict[str, list[str]] = {result: [] for result in RESULTS}
+    for number, name in statements_of(figure, list(experiments)):
+        numbers[decide_one(number, name, experiments[name]).result].append(str(number))
+    groups = [
+        f"{', '.join(found)} {verb(result, len(found))}"
+        for result, found in numbers.items()
+        if found
     ]
-    return f"Verdict: statement {', '.join(parts)}" if parts else ""
-
-
-def _words(result: str) -> str:
-    return "is undecided" if result == "undecided" else result
+    if not groups:
+        return ""
+    plural = "s" if "," in groups[0] else ""
+    return f"Verdict: statement{plural} {'; '.join(groups)}"

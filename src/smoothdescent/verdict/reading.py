@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.tables.threshold import last_evaluations
 from smoothdescent.verdict.curves import Curve
 from smoothdescent.verdict.evidence import TooLittleData
@@ -37,7 +37,7 @@ def subject(column: str, volume: int, subset: str = "all") -> str:
     return f"{NAMES[column]} {where}" + ("" if subset == "all" else f", {subset} samples")
 
 
-def threshold(experiment: Experiment, sides: bool = True) -> int:
+def threshold(experiment: ExperimentTables, sides: bool = True) -> int:
     """Return the interpolation threshold.
 
     Args:
@@ -72,14 +72,14 @@ def by_width(frame: pd.DataFrame, column: str, source: str) -> tuple[np.ndarray,
     return table.index.to_numpy(), _finite(table.to_numpy())
 
 
-def final_error(experiment: Experiment, column: str = "test_error") -> Curve:
+def final_error(experiment: ExperimentTables, column: str = "test_error") -> Curve:
     """Return an error at the end of training against width, in percentage points."""
     widths, values = by_width(last_evaluations(experiment.history), column, "history")
     return Curve.of(widths, 100 * values)
 
 
 def final_values(
-    experiment: Experiment, column: str, volume: int, subset: str = "all"
+    experiment: ExperimentTables, column: str, volume: int, subset: str = "all"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return widths [M] and a measure's means over samples [M, S] at the end of training.
 
@@ -95,13 +95,15 @@ def final_values(
     return widths, 100 * values if column == "accuracy" else values
 
 
-def final_measure(experiment: Experiment, column: str, volume: int, subset: str = "all") -> Curve:
+def final_measure(
+    experiment: ExperimentTables, column: str, volume: int, subset: str = "all"
+) -> Curve:
     """Return a measure at the end of training against width, at the samples or over a volume."""
     widths, values = final_values(experiment, column, volume, subset)
     return Curve.of(widths, values, logarithmic=column in RATIOS and positive(values))
 
 
-def larger_volumes(experiment: Experiment) -> list[int]:
+def larger_volumes(experiment: ExperimentTables) -> list[int]:
     """Return the volumes k >= 1.
 
     Raises:
@@ -113,7 +115,7 @@ def larger_volumes(experiment: Experiment) -> list[int]:
     return volumes
 
 
-def courses(experiment: Experiment, column: str) -> dict[int, Curve]:
+def courses(experiment: ExperimentTables, column: str) -> dict[int, Curve]:
     """Return the curve over epochs of every width: the test error, or a measure at volume 0.
 
     A run's values at different epochs share their noise, so a run counts as one observation

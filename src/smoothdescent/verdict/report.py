@@ -10,8 +10,8 @@ from html import escape
 import numpy as np
 
 from smoothdescent import __version__
-from smoothdescent.figures.experiment import Experiment
-from smoothdescent.verdict.evidence import FAILS, HOLDS, RESULTS, UNDECIDED
+from smoothdescent.figures.experiment import ExperimentTables
+from smoothdescent.verdict.evidence import FAILS, HOLDS, RESULTS, UNDECIDED, counted
 from smoothdescent.verdict.findings import Finding
 
 TITLE = "Verdict on the findings of Deep Double Descent via Smooth Interpolation"
@@ -24,9 +24,9 @@ COLUMNS = ("", "Finding", "Experiment", "Result", "Value", "95 % interval", "Why
 SYMBOLS = {HOLDS: "✔", FAILS: "✘", UNDECIDED: "?"}
 
 
-def to_markdown(findings: list[Finding], experiments: Mapping[str, Experiment]) -> str:
+def to_markdown(findings: list[Finding], experiments: Mapping[str, ExperimentTables]) -> str:
     """Return the verdict in Markdown: a table of the findings, then the rules."""
-    lines = [f"# {TITLE}", "", f"{_tally(findings)}. {NOTE}", ""]
+    lines = [f"# {TITLE}", "", f"{tally(findings)}. {NOTE}", ""]
     lines += [f"- {text}" for text in _thresholds(experiments)]
     lines += ["", _row(COLUMNS), _row(["---"] * len(COLUMNS))]
     lines += [
@@ -48,9 +48,10 @@ def to_markdown(findings: list[Finding], experiments: Mapping[str, Experiment]) 
     return "\n".join(lines) + "\n"
 
 
-def to_html(findings: list[Finding], experiments: Mapping[str, Experiment]) -> str:
+def to_html(findings: list[Finding], experiments: Mapping[str, ExperimentTables]) -> str:
     """Return the verdict as an HTML page that needs no other file."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
+    names = ("", "Finding", "Result", "Value<br><small>95 % interval</small>", "Why")
+    head = "".join(f"<th>{name}</th>" for name in names)
     body = "\n".join(_html_row(finding) for finding in findings)
     rules = "\n".join(
         f'<li value="{number}">{escape(rule)}</li>' for number, rule in _rules(findings)
@@ -66,7 +67,7 @@ def to_html(findings: list[Finding], experiments: Mapping[str, Experiment]) -> s
 </head>
 <body>
 <h1>{escape(TITLE)}</h1>
-<p><strong>{escape(_tally(findings))}.</strong> {escape(NOTE)}</p>
+<p><strong>{escape(tally(findings))}.</strong> {escape(NOTE)}</p>
 <ul>{thresholds}</ul>
 <div class="wide"><table>
 <thead><tr>{head}</tr></thead>
@@ -93,9 +94,8 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .6rem;
   border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #888; }
-td.n { text-align: right; } td.v { white-space: nowrap; }
-td.x { overflow-wrap: anywhere; min-width: 8rem; }
-td.s { min-width: 14rem; } td.w { min-width: 18rem; } td small { color: #555; }
+td.n { text-align: right; } td.v { min-width: 7rem; }
+td.s { min-width: 14rem; } td.w { min-width: 18rem; } small { color: #555; }
 b { white-space: nowrap; padding: .1rem .45rem; border-radius: .3rem; font-weight: 600; }
 .holds { background: #d9efdf; color: #0b4f23; } .fails { background: #f8dcd8; color: #7d1609; }
 .undecided { background: #ececec; color: #444; }
@@ -106,14 +106,9 @@ footer { margin-top: 2rem; color: #666; }
 def _html_row(finding: Finding) -> str:
     cells = (
         ("n", str(finding.number)),
-        ("s", escape(finding.statement)),
-        ("x", escape(finding.experiment)),
-        (
-            "v",
-            f'<b class="{finding.result}">{SYMBOLS[finding.result]} {finding.result}</b>',
-        ),
-        ("v", escape(_value(finding))),
-        ("v", escape(_interval(finding))),
+        ("s", f"{escape(finding.statement)}<br><small>{escape(finding.experiment)}</small>"),
+        ("r", f'<b class="{finding.result}">{SYMBOLS[finding.result]} {finding.result}</b>'),
+        ("v", f"{escape(_value(finding))}<br><small>{escape(_interval(finding))}</small>"),
         ("w", f"{escape(finding.reason)}<br><small>{escape(finding.statistic)}</small>"),
     )
     return (
@@ -137,12 +132,13 @@ def _interval(finding: Finding) -> str:
     return f"{finding.low:.3g} to {finding.high:.3g}"
 
 
-def _tally(findings: list[Finding]) -> str:
+def tally(findings: list[Finding]) -> str:
+    """Return how many findings have each result, such as '12 hold, 1 fails'."""
     counts = Counter(finding.result for finding in findings)
-    return ", ".join(f"{counts[result]} {result}" for result in RESULTS if counts[result])
+    return ", ".join(counted(result, counts[result]) for result in RESULTS if counts[result])
 
 
-def _thresholds(experiments: Mapping[str, Experiment]) -> list[str]:
+def _thresholds(experiments: Mapping[str, ExperimentTables]) -> list[str]:
     return [
         f"{name}: "
         + (
@@ -156,7 +152,7 @@ def _thresholds(experiments: Mapping[str, Experiment]) -> list[str]:
     ]
 
 
-def _left_out(experiment: Experiment) -> str:
+def _left_out(experiment: ExperimentTables) -> str:
     """Say how many runs have values that no mean can include: they diverged."""
     table = experiment.sharpness
     finite = np.isfinite(table[["crossentropy", "jacobian_norm", "hessian_norm"]]).all(axis=1)

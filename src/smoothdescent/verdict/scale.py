@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.tables.threshold import last_evaluations
 from smoothdescent.verdict.evidence import HOLDS, Evidence, TooLittleData, compare, decide
@@ -21,7 +21,7 @@ SIDES = {"cifar10": 32, "cifar100": 32}  # pixels
 TRAIN_IMAGES = {"cifar10": 50000, "cifar100": 50000}
 
 
-def paper_threshold(experiment: Experiment) -> Evidence:
+def paper_threshold(experiment: ExperimentTables) -> Evidence:
     """Statement 12: at the paper's scale, the threshold is the paper's."""
     config = experiment.config
     wanted = PAPER_THRESHOLDS.get(config.get("network", ""))
@@ -86,7 +86,7 @@ def _require_paper_scale(config: dict[str, Any]) -> None:
         raise TooLittleData(f"Needs the paper's full scale: {', '.join(needs)}")
 
 
-def few_parameters_at_peak(experiment: Experiment) -> Evidence:
+def few_parameters_at_peak(experiment: ExperimentTables) -> Evidence:
     """Statement 15: where the Jacobian norm peaks there are far fewer parameters than n d."""
     samples, side = training_samples(experiment.config), image_side(experiment.config)
     if samples is None or side is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smoothdescent.figures.experiment import Experiment
+from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, t_quantile
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, absent, combine, compare
 from smoothdescent.verdict.peaks import peak, window
@@ -22,31 +22,33 @@ from smoothdescent.verdict.reading import (
 )
 
 
-def test_error_peak(experiment: Experiment, column: str = "test_error") -> Evidence:
+def test_error_peak(experiment: ExperimentTables, column: str = "test_error") -> Evidence:
     """Statement 1: the test error peaks near the threshold."""
     near = threshold(experiment)
     return peak(final_error(experiment, column), near, NAMES[column], unit(column))
 
 
-def measure_peak(experiment: Experiment, column: str, volume: int, subset: str = "all") -> Evidence:
+def measure_peak(
+    experiment: ExperimentTables, column: str, volume: int, subset: str = "all"
+) -> Evidence:
     """Return the evidence that a measure at the end of training peaks near the threshold."""
     near = threshold(experiment)
     curve = final_measure(experiment, column, volume, subset)
     return peak(curve, near, subject(column, volume, subset), unit(column))
 
 
-def sharpness_peaks_at_points(experiment: Experiment) -> Evidence:
+def sharpness_peaks_at_points(experiment: ExperimentTables) -> Evidence:
     """Statement 2: both norms peak at the training points."""
     return combine([measure_peak(experiment, column, 0) for column in RATIOS])
 
 
-def sharpness_peaks_in_volumes(experiment: Experiment) -> Evidence:
+def sharpness_peaks_in_volumes(experiment: ExperimentTables) -> Evidence:
     """Statement 3: both norms peak at every volume."""
     volumes = [0, *larger_volumes(experiment)]
     return combine([measure_peak(experiment, c, volume) for c in RATIOS for volume in volumes])
 
 
-def noisy_peaks_higher(experiment: Experiment) -> Evidence:
+def noisy_peaks_higher(experiment: ExperimentTables) -> Evidence:
     """Statement 4: around noisy samples there are peaks, higher than around clean ones."""
     measures = [(column, volume) for column in RATIOS for volume in experiment.volumes]
     measures += [("crossentropy", volume) for volume in experiment.volumes if volume > 0]
@@ -54,7 +56,7 @@ def noisy_peaks_higher(experiment: Experiment) -> Evidence:
     return combine(peaks + [_noisy_over_clean(experiment, *measure) for measure in measures])
 
 
-def _noisy_over_clean(experiment: Experiment, column: str, volume: int) -> Evidence:
+def _noisy_over_clean(experiment: ExperimentTables, column: str, volume: int) -> Evidence:
     """Compare the highest means near the threshold, noisy to clean, paired by run.
 
     The ratio of the two maxima is at least the ratio at the width where the clean curve is highest,
@@ -88,7 +90,7 @@ def _noisy_over_clean(experiment: Experiment, column: str, volume: int) -> Evide
     )
 
 
-def unperturbed_not_corrupted(experiment: Experiment) -> Evidence:
+def unperturbed_not_corrupted(experiment: ExperimentTables) -> Evidence:
     """Statement 11: double descent of the test error on unperturbed classes only."""
     return combine(
         [
