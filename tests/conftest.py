@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from workflow.study import Study
 
 
 @pytest.fixture
@@ -21,3 +22,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs the right to mount a file system")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.fixture
+def new_study(tmp_path):
+    """A study that nothing has run of."""
+    return Study(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory):
+    """A study that has run to its end; tests that change it work on what they change alone."""
+    study = Study(tmp_path_factory.mktemp("study"))
+    study.printed = study.run()
+    return study

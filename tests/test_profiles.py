@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from smoothdescent.plan.forecast import Calibration, Costs
+
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = ("slurm", "workstation")
 GPU_RULES = {"train_runs", "measure_runs"}
@@ -25,9 +27,9 @@ def test_it_has_what_the_default_profile_has(name):
     assert default.items() <= read(f"workflow/profiles/{name}").items()
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_resources_of_rules(name, tmp_path):
-    shutil.copy(REPOSITORY / "config.yaml", tmp_path)
+def resources(name, folder):
+    """Return what the jobs of figure 3 would ask for, by rule."""
+    shutil.copy(REPOSITORY / "config.yaml", folder)
     done = subprocess.run(
         [
             Path(sys.executable).with_name("snakemake"),
@@ -35,19 +37,53 @@ def test_resources_of_rules(name, tmp_path):
             *("--workflow-profile", REPOSITORY / "workflow/profiles" / name),
             *("--dry-run", "figure3"),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         text=True,
         capture_output=True,
         env={**os.environ, "PATH": os.defpath},
     )
     printed = done.stdout + done.stderr
     assert done.returncode == 0, printed
-    resources = {}
-    for rule, line in re.findall(r"^rule (\w+):.*?^    resources: (.*?)$", printed, re.M | re.S):
-        resources[rule] = dict(pair.split("=", 1) for pair in line.split(", "))
-    assert resources.keys() > GPU_RULES
-    assert {rule for rule, asked in resources.items() if asked.get("gpu") == "1"} == GPU_RULES
+    return {
+        rule: dict(pair.split("=", 1) for pair in line.split(", "))
+        for rule, line in re.findall(r"^rule (\w+):.*?^    resources: (.*?)$", printed, re.M | re.S)
+    }
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_resources_of_rules(name, tmp_path):
+    asked = resources(name, tmp_path)
+    assert asked.keys() > GPU_RULES
+    assert {rule for rule, some in asked.items() if some.get("gpu") == "1"} == GPU_RULES
+    for rule in GPU_RULES:
+        assert (asked[rule]["runtime"], asked[rule]["mem_mb"]) == ("720", "8000")
     if name == "slurm":
-        partitions = {rule: asked["slurm_partition"] for rule, asked in resources.items()}
-        assert partitions == {rule: "gpu" if rule in GPU_RULES else "cpu" for rule in resources}
-        assert all("--signal=TERM@" in asked["slurm_extra"] for asked in resources.values())
+        partitions = {rule: some["slurm_partition"] for rule, some in asked.items()}
+        assert partitions == {rule: "gpu" if rule in GPU_RULES else "cpu" for rule in asked}
+        assert all("--signal=TERM@" in some["slurm_extra"] for some in asked.values())
+
+
+def test_time_and_memory_come_from_the_plan(tmp_path):
+    experiment = "convnet-cifar10-noise20"
+    costs = Costs(
+        widths=[1, 64],
+        parameters=[100, 400_000],
+        train=[1e-2, 1e-2],
+        evaluate=[1e-9, 1e-9],
+        point=[1e-9, 1e-9],
+        volumes=[0.5, 0.5],
+        train_samples=1500,
+        test_samples=500,
+        image_size=16,
+        device_memory=0,
+        host_memory=2 * 10**9,
+    )
+    Calibration("cpu", 0, {experiment: costs}).save(tmp_path / "results/demo/costs.json")
+    asked = resources("slurm", tmp_path)
+    demo = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["scales"]["demo"]
+    epochs, measured = (demo["defaults"][key] for key in ("epochs", "measure"))
+    # Three runs in a job, twice the time that is expected, and ten minutes.
+    assert int(asked["train_runs"]["runtime"]) == 10 + 2 * 3 * epochs * 15 // 60
+    assert int(asked["measure_runs"]["runtime"]) == 10 + 2 * 3 * measured["samples"] // 2 // 60
+    for rule in GPU_RULES:
+        assert 3500 <= int(asked[rule]["mem_mb"]) <= 3600

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
+_files: list[TextIO] = []
 
 
 class Progress:
@@ -59,3 +66,24 @@ def log(message: str) -> None:
         tqdm.write(line, file=sys.stderr)
     else:
         print(line, file=sys.stderr, flush=True)
+    for file in _files:
+        print(line, file=file, flush=True)
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Add what is logged inside the block to the end of a file too, below a line that says by whom.
+
+    Snakemake keeps the log of a job's last attempt alone; such a file keeps them all.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    job = os.environ.get("SLURM_JOB_ID")
+    who = f"process {os.getpid()} on host {socket.gethostname()}"
+    with path.open("a") as file:
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        print(f"{now} SLURM job {job}, {who}" if job else f"{now} {who}", file=file, flush=True)
+        _files.append(file)
+        try:
+            yield
+        finally:
+            _files.remove(file)

@@ -37,3 +37,8 @@ def sharpness_path(folder: Path, epoch: int) -> Path:
 def history_path(folder: Path) -> Path:
     """Return the history in a run's folder."""
     return folder / "history.parquet"
+
+
+def log_path(folder: Path) -> Path:
+    """Return what all jobs of a run have logged; beside its folder, which may be put aside."""
+    return folder.with_name(f"{folder.name}.log")

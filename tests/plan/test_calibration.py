@@ -34,7 +34,7 @@ def test_timing_is_a_median_without_the_first_call():
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [{"name": "sgd", "learning_rate": 0.01}, {"name": "adam"}])
 def test_the_command(tmp_path, capsys, optimizer):
-    changes = {"optimizer": {"learning_rate": 0.01} | optimizer, "widths": [1, 8, 16]}
+    changes = {"optimizer": {"learning_rate": 0.01} | optimizer, "widths": [1, 8, 64]}
     changes |= {"augmentation": {"shift": 1}} if optimizer["name"] == "adam" else {}
     study = tiny_study(**changes).restricted_to(NAME)
     study = study.model_copy(update={"results": str(tmp_path / "results")})
@@ -47,7 +47,7 @@ def test_the_command(tmp_path, capsys, optimizer):
     main([str(word) for word in words])
     assert NAME in capsys.readouterr().out
     costs = Calibration.load(tmp_path / "costs.json").experiments[NAME]
-    assert costs.widths == [1, 8, 16] and costs.train_samples == 100
+    assert costs.widths == [1, 8, 64] and costs.train_samples == 100
     assert costs.parameters == sorted(costs.parameters)
     for column in (costs.train, costs.evaluate, costs.point, costs.volumes):
         assert len(column) == 3 and min(column) > 0

@@ -12,6 +12,7 @@ from smoothdescent.plan.forecast import (
     Work,
     done,
     duration,
+    job_memory,
     jobs,
     pack_seconds,
     report,
@@ -29,7 +30,9 @@ COSTS = Costs(
     volumes=[1e-2, 4e-2],
     train_samples=100,
     test_samples=50,
-    peak_memory=2**30,
+    image_size=16,
+    device_memory=2**30,
+    host_memory=2**29,
 )
 CALIBRATION = Calibration("cpu", 2.0, {NAME: COSTS})
 
@@ -85,6 +88,11 @@ def test_jobs_and_their_times():
     assert job.train == pytest.approx(2 + 2 * one.train)
     last = pack_seconds(CALIBRATION, whole, NAME, [1], 4, 10)
     assert last.measure == pytest.approx(2 + 8 * 1e-2)
+
+
+def test_memory_of_a_job():
+    images = 150 * 3 * 16 * 16 * 4
+    assert 2**29 + 2 * images <= job_memory(COSTS) <= 2**29 + 4 * images
 
 
 def test_report(tmp_path):

@@ -1,5 +1,6 @@
-"""A cluster for the tests marked `slurm`; without SLURM on the machine they are skipped."""
+"""Clusters for the tests marked `slurm`; without SLURM on the machine they are skipped."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -7,11 +8,28 @@ import pytest
 from slurm.cluster import Cluster, missing
 
 
-@pytest.fixture
-def cluster():
-    """A cluster of two nodes with one GPU each, which ends with the test whatever happens."""
+@contextlib.contextmanager
+def running_cluster(nodes):
+    """A cluster with one GPU on each node, which ends with the block whatever happens."""
     if lacking := missing():
         pytest.skip(lacking)
     # Not in tmp_path: the name of a socket must be short.
-    with tempfile.TemporaryDirectory(prefix="slurm") as folder, Cluster(Path(folder)) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm") as folder,
+        Cluster(Path(folder), nodes) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def cluster():
+    """A cluster of two nodes."""
+    with running_cluster(2) as running:
+        yield running
+
+
+@pytest.fixture
+def large_cluster():
+    """A cluster of four nodes."""
+    with running_cluster(4) as running:
         yield running

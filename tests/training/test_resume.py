@@ -192,7 +192,16 @@ def test_work_of_other_settings_is_kept_aside_and_comes_back(files, capsys, monk
     assert "comes back" in capsys.readouterr().err
     after = contents(files.folder / "runs")
     assert {name: after[name] for name in before} == before
-    assert len(list((files.folder / "runs").iterdir())) == 2
+    assert len([path for path in (files.folder / "runs").iterdir() if path.is_dir()]) == 2
+
+
+def test_the_log_of_a_run_has_all_its_jobs(files, monkeypatch):
+    files.train(2)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    files.train(4)
+    first, second = (files.folder / "runs/w2_s0.log").read_text().split("SLURM job 17, ")
+    assert f"process {os.getpid()} on host" in first and "epoch 1:" in first
+    assert f"process {os.getpid()} on host" in second and "resumed from" in second
 
 
 @pytest.mark.parametrize("damage", ["state_e2", "snapshots/e1"])

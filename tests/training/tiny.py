@@ -82,9 +82,9 @@ class Files:
 
 
 def contents(folder):
-    """Return the bytes of all files below a folder, by relative path."""
+    """Return the bytes of all files below a folder but its logs, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".log"
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from data.conftest import encode
-from workflow.conftest import REPOSITORY, Study
+from workflow.study import REPOSITORY, Study
 
 from smoothdescent.files import read_metadata, read_table
 

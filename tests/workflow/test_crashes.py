@@ -6,11 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
-
-from smoothdescent.files import read_table
+from workflow.study import Study, assert_same_tables
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +20,6 @@ LONG |= {"evaluate_every": 50, "batch_size": 5}
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The tables of a study that nothing disturbs."""
-    from workflow.conftest import Study
-
     study = Study(tmp_path_factory.mktemp("undisturbed"))
     prepare(study)
     study.run()
@@ -53,14 +49,6 @@ def wait_for(path: Path, process):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, f"{path} never came"
         time.sleep(0.05)
-
-
-def assert_same_tables(study, other):
-    for table in ("history", "sharpness"):
-        pd.testing.assert_frame_equal(
-            read_table(study.results / f"{table}.parquet").to_pandas(),
-            read_table(other.results / f"{table}.parquet").to_pandas(),
-        )
 
 
 def training_processes(process):

@@ -4,7 +4,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from workflow.conftest import NAME, SIZES
+from workflow.study import NAME, SIZES
 
 from smoothdescent.files import read_metadata, read_table
 

@@ -16,7 +16,7 @@ from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
 from smoothdescent.figures.captions import caption, heading
 from smoothdescent.files import canonical_json, write_text
-from smoothdescent.plan.forecast import Calibration, pack_seconds
+from smoothdescent.plan.forecast import Calibration, job_memory, pack_seconds
 from smoothdescent.runs import parse_run
 
 # Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
@@ -40,6 +40,8 @@ except UserError as error:
 
 STARTED = time.time()
 GREATER = 2  # a job asks for so many times the time that it is expected to need
+UNPLANNED_MB = 8000  # the memory that it asks for if `snakemake plan` has not been run
+MOST_TIMES = 3  # so many times that memory in its later attempts
 RESULTS = Path(STUDY.results) / STUDY.scale
 EXPERIMENT = RESULTS / "{experiment}"
 # What jobs leave behind: receipts that say how far their runs are. What the runs have computed is in
@@ -190,6 +192,15 @@ def training_minutes(wildcards, attempt):
 def measuring_minutes(wildcards, attempt):
     """Return the time that a measuring job asks for."""
     return job_minutes(wildcards, attempt, "measure")
+
+
+def job_megabytes(wildcards, attempt):
+    """Return the main memory that a training or measuring job asks for on a cluster."""
+    megabytes = UNPLANNED_MB
+    if COSTS is not None and wildcards.experiment in COSTS.experiments:
+        # Two processes of Snakemake are in the job too.
+        megabytes = 1000 + 1.25 * job_memory(COSTS.experiments[wildcards.experiment]) / 1e6
+    return int(min(attempt, MOST_TIMES) * megabytes)
 
 
 def all_trained(wildcards):

@@ -18,6 +18,7 @@ rule measure_runs:
     threads: STUDY.threads
     resources:
         runtime=measuring_minutes,
+        mem_mb=job_megabytes,
     params:
         config=config_file,
         identity=measure_identity,

@@ -17,6 +17,7 @@ rule train_runs:
     threads: STUDY.threads
     resources:
         runtime=training_minutes,
+        mem_mb=job_megabytes,
     params:
         config=config_file,
         identity=training_identity,

@@ -68,7 +68,9 @@ def calibrate(
         parameters=parameters,
         train_samples=samples,
         test_samples=len(store.test.images),
-        peak_memory=peak_memory(device),
+        image_size=size,
+        device_memory=device_memory(device),
+        host_memory=host_memory(),
         **columns,
     )
 
@@ -165,10 +167,15 @@ def _measuring(
     return timed(work, device, seconds) / count
 
 
-def peak_memory(device: torch.device) -> int:
-    """Return the bytes that this process has held at most: of the GPU's memory, if it uses one."""
+def device_memory(device: torch.device) -> int:
+    """Return the bytes that this process has held at most of the device's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    return host_memory()
+
+
+def host_memory() -> int:
+    """Return the bytes of main memory that this process has held at most."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

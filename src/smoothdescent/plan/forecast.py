@@ -17,6 +17,7 @@ from smoothdescent.runs import run_name, sharpness_path
 BUFFERS = {"sgd": 1, "adam": 2}  # numbers that an optimiser keeps per parameter
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
 FLOAT_BYTES = 4
+COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Costs:
         train, evaluate: seconds per image of a training step and of an evaluation.
         point, volumes: seconds per image of measuring at the point, and over all volumes.
         train_samples, test_samples: images of the experiment.
-        peak_memory: bytes during the calibration.
+        image_size: of the images, in pixels.
+        device_memory, host_memory: most bytes held during the calibration, which has images for a
+            few batches.
     """
 
     widths: list[int]
@@ -40,7 +43,15 @@ class Costs:
     volumes: list[float]
     train_samples: int
     test_samples: int
-    peak_memory: int
+    image_size: int
+    device_memory: int
+    host_memory: int
+
+    @property
+    def images(self) -> int:
+        """Bytes of all images of the experiment as float32."""
+        count = self.train_samples + self.test_samples
+        return FLOAT_BYTES * 3 * self.image_size**2 * count
 
     def at(self, column: str, width: int) -> float:
         """Return a column's value at any width, between the calibrated ones by power laws."""
@@ -180,6 +191,14 @@ def pack_seconds(
     return sum(works, Work(train=calibration.startup, measure=calibration.startup))
 
 
+def job_memory(costs: Costs) -> int:
+    """Return the bytes of main memory that a job of an experiment needs, whatever its width.
+
+    While images are prepared there are up to `COPIES` of them.
+    """
+    return costs.host_memory + COPIES * costs.images
+
+
 def jobs(study: Study, name: str) -> int:
     """Return how many training and measuring jobs an experiment has."""
     segments = len(study.experiments[name].boundaries)
@@ -205,7 +224,7 @@ def report(calibration: Calibration, study: Study) -> str:
                 duration(work.measure),
                 duration(starting),
                 size(work.disk),
-                size(costs.peak_memory),
+                size(costs.device_memory + costs.images),
                 _dominant(by_width),
             )
         )

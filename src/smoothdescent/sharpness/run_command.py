@@ -31,10 +31,10 @@ from smoothdescent.files import (
 )
 from smoothdescent.networks.registry import build, network_source
 from smoothdescent.networks.weights import load_weights, read_weights_metadata
-from smoothdescent.progress import Progress, log
+from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
-from smoothdescent.runs import parse_run, run_name, sharpness_path, snapshot_path
+from smoothdescent.runs import log_path, parse_run, run_name, sharpness_path, snapshot_path
 from smoothdescent.sharpness import Paths, Tangent, measure
 
 
@@ -76,21 +76,33 @@ def run(args: argparse.Namespace) -> None:
     settings = [study.measure_identity(name), samples.store.sha256, _code(experiment.network)]
     for width, seed in args.runs:
         folder = args.folder / run_name(width, seed)
-        for epoch in experiment.snapshot_epochs(args.until):
-            snapshot, table = snapshot_path(folder, epoch), sharpness_path(folder, epoch)
-            if not snapshot.exists():
-                raise UserError(
-                    f"{snapshot} does not exist, although its training has ended; remove "
-                    f"{args.folder.parent / 'training'} and run again: what is there is kept"
-                )
-            all_volumes = epoch == experiment.epochs
-            identity = fingerprint([*settings, sha256_file(snapshot)])
-            if not is_finished(table, identity, all_volumes):
-                measure_snapshot(
-                    snapshot, table, samples, study, name, identity, all_volumes, device
-                )
+        with logging_to(log_path(folder)):
+            for epoch in experiment.snapshot_epochs(args.until):
+                _measure_epoch(folder, epoch, samples, study, name, settings, device)
     names = [run_name(width, seed) for width, seed in args.runs]
     write_text(args.receipt, canonical_json({"runs": names, "epoch": args.until}) + "\n")
+
+
+def _measure_epoch(
+    folder: Path,
+    epoch: int,
+    samples: Samples,
+    study: Study,
+    name: str,
+    settings: list[str],
+    device: torch.device,
+) -> None:
+    """Measure a snapshot of a run, if that is still to be done."""
+    snapshot, table = snapshot_path(folder, epoch), sharpness_path(folder, epoch)
+    if not snapshot.exists():
+        raise UserError(
+            f"{snapshot} does not exist, although its training has ended; remove "
+            f"{folder.parents[1] / 'training'} and run again: what is there is kept"
+        )
+    all_volumes = epoch == study.experiments[name].epochs
+    identity = fingerprint([*settings, sha256_file(snapshot)])
+    if not is_finished(table, identity, all_volumes):
+        measure_snapshot(snapshot, table, samples, study, name, identity, all_volumes, device)
 
 
 def measured_samples(store: Store, labels: str | Path, experiment: Experiment) -> Samples:

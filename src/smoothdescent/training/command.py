@@ -31,9 +31,9 @@ from smoothdescent.files import (
 )
 from smoothdescent.lease import Deposed, Lease
 from smoothdescent.networks.registry import count_parameters, network_source
-from smoothdescent.progress import Progress, log
+from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import provenance
-from smoothdescent.runs import parse_run, run_name
+from smoothdescent.runs import log_path, parse_run, run_name
 from smoothdescent.training.augmentation import pad
 from smoothdescent.training.engine import TrainingData, train
 from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
@@ -90,22 +90,23 @@ def run(args: argparse.Namespace) -> None:
             device=device,
         )
         metadata = _metadata(study, name, dataset, training, width, seed) | facts
-        name_of_run = run_name(width, seed)
-        try:
-            with Lease(args.folder / name_of_run, while_waiting=request.obey) as lease:
-                folder = RunFolder(args.folder / name_of_run, metadata, conditions, lease)
-                _train_run(training, folder, data, study, experiment, args, request)
-        except Stopped as signal:
-            log(
-                f"stopped by {signal} in epoch {training.epoch + 1} of {name_of_run}; saved, the "
-                "same command continues from there"
-            )
-            sys.exit(128 + signal.number)
-        except Deposed:
-            raise  # whoever has taken this run over trains the next ones too
-        except UserError as error:
-            log(f"{name_of_run} failed: {error}")
-            faults.append(f"{name_of_run}: {error}")
+        path = args.folder / run_name(width, seed)
+        with logging_to(log_path(path)):
+            try:
+                with Lease(path, while_waiting=request.obey) as lease:
+                    folder = RunFolder(path, metadata, conditions, lease)
+                    _train_run(training, folder, data, study, experiment, args, request)
+            except Stopped as signal:
+                log(
+                    f"stopped by {signal} in epoch {training.epoch + 1} of {path.name}; saved, "
+                    "the same command continues from there"
+                )
+                sys.exit(128 + signal.number)
+            except Deposed:
+                raise  # whoever has taken this run over trains the next ones too
+            except UserError as error:
+                log(f"{path.name} failed: {error}")
+                faults.append(f"{path.name}: {error}")
     if faults:
         raise UserError("; ".join(faults))
     names = [run_name(width, seed) for width, seed in args.runs]

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import pandas as pd
 import yaml
+
+from smoothdescent.files import read_table
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = "convnet-cifar10-noise20"
@@ -89,15 +91,10 @@ class Study:
         return other
 
 
-@pytest.fixture
-def new_study(tmp_path):
-    """A study that nothing has run of."""
-    return Study(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def finished_study(tmp_path_factory):
-    """A study that has run to its end; tests that change it work on what they change alone."""
-    study = Study(tmp_path_factory.mktemp("study"))
-    study.printed = study.run()
-    return study
+def assert_same_tables(study, other):
+    """Compare the tables of an experiment, number by number."""
+    for table in ("history", "sharpness"):
+        pd.testing.assert_frame_equal(
+            read_table(study.results / f"{table}.parquet").to_pandas(),
+            read_table(other.results / f"{table}.parquet").to_pandas(),
+        )

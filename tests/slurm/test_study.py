@@ -1,0 +1,202 @@
+"""The study on a real SLURM through the shipped profile: whatever happens, the same results."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from slurm.cluster import missing
+from workflow.study import REPOSITORY, Study, assert_same_tables
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+PROFILE = REPOSITORY / "workflow/profiles/slurm/config.yaml"
+SECONDS = 540
+# Four runs of 12,000 steps, a job each: a minute on two cores, so that there is time to disturb it.
+RUNS = ["w2_s0", "w2_s1", "w2_s2", "w2_s3"]
+LONG = {"widths": [2], "seeds": [0, 1, 2, 3], "epochs": 600, "segments": [], "snapshots": [300]}
+LONG |= {"evaluate_every": 100, "batch_size": 5}
+
+
+class ClusterStudy(Study):
+    """A study whose jobs run on a cluster, with a profile of its own."""
+
+    def __init__(self, folder, cluster, **changes):
+        super().__init__(folder)
+        self.cluster = cluster
+        text = PROFILE.read_text()
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        (folder / "profile").mkdir()
+        (folder / "profile/config.yaml").write_text(text)
+
+    def command(self, *arguments):
+        """Return a command line that submits to the cluster."""
+        snakemake = Path(sys.executable).with_name("snakemake")
+        profile = ["--workflow-profile", self.folder / "profile"]
+        # Jobs are short here, so that looks at them may be frequent.
+        looks = ["--slurm-init-seconds-before-status-checks", "2"]
+        return [snakemake, "--snakefile", REPOSITORY / "Snakefile", *profile, *looks, *arguments]
+
+    def start(self, *arguments):
+        """Start Snakemake."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**self.cluster.environment(), "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+
+    def finish(self, process):
+        """Wait for Snakemake, which must succeed, and return what it has printed."""
+        printed = process.communicate(timeout=SECONDS)[0]
+        assert process.returncode == 0, printed
+        return printed
+
+    def holder(self, run, process, *, not_job=None):
+        """Wait until a job has trained a run for some time, and return what its lease says."""
+        deadline = time.monotonic() + SECONDS
+        lease = self.results / f"runs/{run}.lease"
+        autosave = self.results / f"runs/{run}/autosave.safetensors"
+        since = time.time()
+        while time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[0]
+            try:
+                holder = json.loads(lease.read_text())
+                fresh = autosave.stat().st_mtime > since
+            except (FileNotFoundError, json.JSONDecodeError):
+                fresh = False
+            if fresh and holder["job"] != not_job:
+                return holder
+            time.sleep(0.1)
+        raise AssertionError(f"no job has trained {run}")
+
+    def log(self, run):
+        """Return what all jobs of a run have logged."""
+        return (self.results / f"runs/{run}.log").read_text()
+
+
+def prepare(study):
+    study.config |= {"autosave_minutes": 0.5 / 60, "runs_per_job": 1}
+    study.set(**LONG)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The long study, run on this machine without a cluster."""
+    if lacking := missing():
+        pytest.skip(lacking)
+    study = Study(tmp_path_factory.mktemp("undisturbed"))
+    prepare(study)
+    study.run(*tables(study))
+    return study
+
+
+def tables(study):
+    folder = study.results.relative_to(study.folder)
+    return [f"{folder}/history.parquet", f"{folder}/sharpness.parquet"]
+
+
+def one_training(study):
+    return f"{study.results.relative_to(study.folder)}/training/w2_s0_e{LONG['epochs']}.json"
+
+
+def assert_same_weights(study, other):
+    path = f"runs/w2_s0/snapshots/e{LONG['epochs']}.safetensors"
+    assert (study.results / path).read_bytes() == (other.results / path).read_bytes()
+
+
+def node_of(cluster, holder):
+    return int(cluster.jobs()[holder["job"]].node.removeprefix("n"))
+
+
+def test_the_whole_study(cluster, tmp_path, finished_study):
+    study = ClusterStudy(tmp_path, cluster)
+    study.finish(study.start())
+    assert_same_tables(study, finished_study)
+    assert (tmp_path / "results/demo/verdict.md").exists()
+    jobs = [job for job in cluster.jobs().values() if "train_runs" in job.comment]
+    assert len(jobs) == len(list((finished_study.results / "training").glob("*.json")))
+    assert {job.state for job in jobs} == {"COMPLETED"}
+
+
+def test_jobs_and_nodes_are_lost(large_cluster, tmp_path, undisturbed):
+    cluster = large_cluster
+    study = ClusterStudy(tmp_path, cluster)
+    prepare(study)
+    process = study.start(*tables(study))
+    cancelled, killed, downed, lost = (study.holder(run, process) for run in RUNS)
+    nodes = [node_of(cluster, downed), node_of(cluster, lost)]
+    cluster.scancel(cancelled["job"])
+    os.kill(killed["pid"], signal.SIGKILL)
+    cluster.node_down(nodes[0])
+    cluster.kill_slurmd(nodes[1])
+    printed = study.finish(process)
+    assert_same_tables(study, undisturbed)
+    for run in (RUNS[0], RUNS[2]):
+        assert "stopped by SIGTERM" in study.log(run), printed
+    for run in RUNS[:3]:
+        assert "resumed from" in study.log(run)
+    jobs = [line for line in study.log(RUNS[3]).splitlines() if "SLURM job" in line]
+    assert len(jobs) > 1, "the run of the lost node was given to another job as well"
+
+
+def test_snakemake_is_killed(large_cluster, tmp_path, undisturbed):
+    """Its jobs run on; the same command submits them again, and both are for the same runs."""
+    cluster = large_cluster
+    study = ClusterStudy(tmp_path, cluster)
+    prepare(study)
+    process = study.start(one_training(study))
+    holder = study.holder(RUNS[0], process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    orphans = subprocess.run(
+        [sys.executable, "-m", "smoothdescent", "orphans"],
+        cwd=tmp_path,
+        env=cluster.environment(),
+        text=True,
+        capture_output=True,
+    )
+    assert orphans.returncode == 1 and f"scancel {holder['job']}" in orphans.stdout
+    unlocked = study.start("--unlock")
+    study.finish(unlocked)
+    study.finish(study.start(one_training(study)))
+    assert f"in use by SLURM job {holder['job']}" in study.log(RUNS[0])
+    assert cluster.jobs()[holder["job"]].state == "COMPLETED"
+    assert_same_weights(study, undisturbed)
+
+
+def test_time_is_up_again_and_again(cluster, tmp_path):
+    # SLURM looks at its clock every half minute, and gives a job no less than one.
+    study = ClusterStudy(tmp_path, cluster, **{"TERM@180": "TERM@20", "retries: 5": "retries: 12"})
+    prepare(study)
+    study.config["longest_job_hours"] = 1 / 60
+    study.set(batch_size=2)
+    process = study.start(one_training(study))
+    undisturbed = study.copy_to(tmp_path / "undisturbed")
+    undisturbed.run(one_training(study))
+    study.finish(process)
+    stops = study.log(RUNS[0]).count("stopped by SIGTERM")
+    assert 1 <= stops <= study.log(RUNS[0]).count("resumed from")
+    assert_same_weights(study, undisturbed)
+
+
+def test_a_job_makes_room_for_another(cluster, tmp_path, undisturbed):
+    study = ClusterStudy(tmp_path, cluster, **{"slurm_partition: gpu": "slurm_partition: spare"})
+    prepare(study)
+    process = study.start(one_training(study))
+    holder = study.holder(RUNS[0], process)
+    node = cluster.jobs()[holder["job"]].node
+    cluster.submit("sleep 5", "--partition=gpu", "--gpus=1", f"--nodelist={node}")
+    study.finish(process)
+    assert "stopped by SIGTERM" in study.log(RUNS[0])
+    assert "resumed from" in study.log(RUNS[0])
+    assert_same_weights(study, undisturbed)
