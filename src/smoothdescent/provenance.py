@@ -10,6 +10,7 @@ from smoothdescent import __version__
 _LIBRARIES = (
     "torch",
     "torchvision",
+    "numba",
     "numpy",
     "pandas",
     "scipy",

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks.references import plain_convnet
 from torch.nn import functional
 from training.tiny import NAME, tiny_study
 
@@ -67,7 +68,8 @@ def test_the_loop_is_plain_training(optimizer):
                 group["lr"] = settings["learning_rate"] * min(1, (step + 1) / max(warmup, 1))
             plain.zero_grad()
             loss = functional.cross_entropy(
-                network(data.images[batch].permute(0, 3, 1, 2).contiguous()), data.labels[batch]
+                plain_convnet(network, data.images[batch].permute(0, 3, 1, 2).contiguous()),
+                data.labels[batch],
             )
             loss.backward()
             plain.step()

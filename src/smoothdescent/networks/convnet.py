@@ -7,6 +7,12 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+try:
+    from smoothdescent.networks import lanes
+except ImportError:  # numba is not installed: PyTorch's convolutions do the same more slowly
+    lanes = None
+
+WIDEST_LANES = 8  # base width up to which they were measured to be the faster ones
 SMALLEST_IMAGE = 8  # three 2x2 poolings leave one pixel
 
 
@@ -38,10 +44,29 @@ class ConvNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [N, C, H, W] to logits [N, num_classes]."""
-        # Pooling before ReLU is the same function as after it, with a quarter of the ReLUs.
         first, second, third, fourth = self.convolutions
+        if self._fits_lanes(x):
+            x = lanes.to_lanes(x)
+            x = lanes.stage(x, first.weight, first.bias)
+            x = lanes.stage(x, second.weight, second.bias, pool=2)
+            x = lanes.stage(x, third.weight, third.bias, pool=2)
+            pool = self.last_pool.kernel_size
+            x = lanes.stage(x, fourth.weight, fourth.bias, pool=pool, border=0)
+            return self.linear(x.flatten(0, 2).t())
+        # Pooling before ReLU is the same function as after it, with a quarter of the ReLUs.
         x = torch.relu(first(x))
         x = torch.relu(self.pool(second(x)))
         x = torch.relu(self.pool(third(x)))
         x = torch.relu(self.last_pool(fourth(x)))
         return self.linear(x.flatten(1))
+
+    def _fits_lanes(self, x: torch.Tensor) -> bool:
+        """Return whether the kernels for few channels can take these images, and are faster."""
+        return (
+            lanes is not None
+            and x.device.type == "cpu"
+            and x.dtype in (torch.float32, torch.float64)
+            and self.convolutions[0].out_channels <= WIDEST_LANES
+            and self.last_pool.kernel_size <= lanes.LARGEST_POOL
+            and torch.get_num_threads() == 1
+        )

@@ -32,7 +32,7 @@ from smoothdescent.files import (
 from smoothdescent.lease import Deposed, Lease
 from smoothdescent.networks.registry import count_parameters, network_source
 from smoothdescent.progress import Progress, log, logging_to
-from smoothdescent.provenance import provenance
+from smoothdescent.provenance import library_versions, provenance
 from smoothdescent.runs import log_path, parse_run, run_name
 from smoothdescent.training.augmentation import pad
 from smoothdescent.training.engine import TrainingData, train
@@ -76,8 +76,9 @@ def run(args: argparse.Namespace) -> None:
         "labels_sha256": _labels_sha256(dataset),
         "data_sha256": read_metadata(args.labels)["data_sha256"],
     }
-    # Bit-identity holds for one kind of device and one number of threads.
-    conditions = fingerprint([device.type, args.threads, _code(experiment.network)])
+    # Bit-identity holds for one kind of device, one number of threads, and the same arithmetic.
+    versions = {name: library_versions().get(name) for name in ("torch", "numba")}
+    conditions = fingerprint([device.type, args.threads, _code(experiment.network), versions])
     request = StopRequest()
     faults = []
     for width, seed in args.runs:
