@@ -33,11 +33,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from smoothdescent.config.schema import Experiment
 from smoothdescent.data.sources import read_source
-from smoothdescent.devices import keep_pages, use_full_float32
+from smoothdescent.devices import prepare_training
 from smoothdescent.networks.batch_norm import ConvNorm
 from smoothdescent.networks.registry import build, count_parameters
 from smoothdescent.training.augmentation import crop, draw_crops, pad
-from smoothdescent.training.engine import TrainingData, train
+from smoothdescent.training.data import TrainingData
+from smoothdescent.training.engine import train
 from smoothdescent.training.run import new_run
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -70,9 +71,7 @@ def main() -> None:
     args = parser.parse_args()
 
     device = torch.device(args.device)
-    torch.set_num_threads(1)
-    use_full_float32()
-    keep_pages(device)
+    prepare_training(device, 1)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU, 1 thread"
     print(
         f"torch {torch.__version__}, {name}, images of {args.image_size} pixels, "

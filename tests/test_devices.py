@@ -6,7 +6,14 @@ import sys
 import pytest
 import torch
 
-from smoothdescent.devices import choose_device, describe, least_used
+from smoothdescent.devices import (
+    choose_device,
+    describe,
+    least_used,
+    precision_in_force,
+    prepare_training,
+    tf32,
+)
 from smoothdescent.errors import UserError
 
 TAKE = """
@@ -58,3 +65,21 @@ def test_without_a_gpu():
     assert describe(choose_device("auto")) == "cpu"
     with pytest.raises(UserError, match="no CUDA device is visible"):
         choose_device("cuda")
+
+
+def test_tf32_is_on_where_it_was_asked_for_alone():
+    cpu = torch.device("cpu")
+    backends = torch.backends
+    if not hasattr(backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("older switches of torch < 2.9")
+    owners = (backends.cuda.matmul, backends.cudnn.conv)
+    prepare_training(cpu, torch.get_num_threads())
+    assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+    with tf32():
+        assert [owner.fp32_precision for owner in owners] == ["tf32", "tf32"]
+        assert precision_in_force("tf32", cpu) == "float32"
+    with tf32(enabled=False):
+        assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+    assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+    assert precision_in_force("tf32", torch.device("cuda")) == "tf32"
+    assert precision_in_force("bfloat16", cpu) == "bfloat16"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -76,10 +78,44 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def use_full_float32() -> None:
-    """Compute in full float32 on GPUs, where convolutions use TF32 by default."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+def prepare_training(device: torch.device, threads: int) -> None:
+    """Let this process train on a device, in full float32, with `threads` CPU threads."""
+    set_threads(threads)
+    _set_tf32(False)  # it is PyTorch's default for convolutions on GPUs
+    if device.type == "cuda":
+        # Batches have one or two sizes: choosing the fastest convolutions for them pays.
+        torch.backends.cudnn.benchmark = True
+    keep_pages(device)
+
+
+@contextlib.contextmanager
+def tf32(enabled: bool = True) -> Iterator[None]:
+    """Compute float32 products in TF32 inside the block if `enabled`, and outside in full float32.
+
+    TF32 is a mode of NVIDIA GPUs that rounds factors to 10 bits; elsewhere it changes nothing.
+    """
+    _set_tf32(enabled)
+    try:
+        yield
+    finally:
+        _set_tf32(False)
+
+
+def _set_tf32(enabled: bool) -> None:
+    backends = torch.backends
+    if hasattr(backends.cuda.matmul, "fp32_precision"):
+        # torch >= 2.9; reading the older switches after these were used is an error there.
+        precision = "tf32" if enabled else "ieee"
+        backends.cuda.matmul.fp32_precision = precision
+        backends.cudnn.conv.fp32_precision = precision
+    else:
+        backends.cuda.matmul.allow_tf32 = enabled
+        backends.cudnn.allow_tf32 = enabled
+
+
+def precision_in_force(precision: str, device: torch.device) -> str:
+    """Return a training's precision on a device: TF32 is full float32 where there is none."""
+    return "float32" if precision == "tf32" and device.type != "cuda" else precision
 
 
 def keep_pages(device: torch.device) -> None:

@@ -14,7 +14,8 @@ from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.randomness import derive_seed, generator
 from smoothdescent.training.augmentation import crop, draw_crops, pad
-from smoothdescent.training.engine import TrainingData, train
+from smoothdescent.training.data import TrainingData
+from smoothdescent.training.engine import train
 from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.optimizers import learning_rate
 from smoothdescent.training.run import new_run

@@ -204,6 +204,9 @@ class Experiment(Block):
     optimizer: Annotated[SGD | Adam, Field(discriminator="name")]
     augmentation: Augmentation | None = None
     batch_size: Natural
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="of the training's arithmetic; weights are float32 always"
+    )
     widths: Widths
     seeds: Seeds
     epochs: Natural
@@ -363,7 +366,7 @@ class Study(Block):
                     mode="json",
                     include={
                         *("data", "network", "optimizer", "augmentation", "batch_size"),
-                        "evaluate_every",
+                        *("precision", "evaluate_every"),
                     },
                 ),
             }

@@ -69,4 +69,5 @@ class ConvNet(nn.Module):
             and self.convolutions[0].out_channels <= WIDEST_LANES
             and self.last_pool.kernel_size <= lanes.LARGEST_POOL
             and torch.get_num_threads() == 1
+            and not torch.is_autocast_enabled("cpu")
         )

@@ -17,7 +17,8 @@ from smoothdescent.networks.registry import count_parameters
 from smoothdescent.plan.forecast import Costs
 from smoothdescent.sharpness import Paths, Tangent, measure
 from smoothdescent.training.augmentation import pad
-from smoothdescent.training.engine import TrainingData, train
+from smoothdescent.training.data import TrainingData
+from smoothdescent.training.engine import train
 from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.run import Run, new_run
 

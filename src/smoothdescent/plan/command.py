@@ -14,7 +14,7 @@ from pathlib import Path
 
 from smoothdescent.config.load import read_study
 from smoothdescent.data.store import open_store
-from smoothdescent.devices import choose_device, describe, keep_pages, set_threads, use_full_float32
+from smoothdescent.devices import choose_device, describe, prepare_training
 from smoothdescent.plan.calibration import calibrate, startup_seconds
 from smoothdescent.plan.forecast import Calibration, report
 from smoothdescent.progress import log
@@ -37,9 +37,7 @@ def run(args: argparse.Namespace) -> None:
     """
     study = read_study(args.config)
     device = choose_device(study.device)
-    set_threads(args.threads)
-    use_full_float32()
-    keep_pages(device)
+    prepare_training(device, args.threads)
     experiments = {}
     for name, experiment in study.experiments.items():
         log(f"timing {name}")

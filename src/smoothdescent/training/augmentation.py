@@ -22,6 +22,11 @@ class Crops:
     left: torch.Tensor
     flipped: torch.Tensor
 
+    def copy_(self, other: Crops) -> None:
+        """Put other crops in the place of these."""
+        for name in ("top", "left", "flipped"):
+            getattr(self, name).copy_(getattr(other, name))
+
 
 def pad(images: torch.Tensor, shift: int, black: torch.Tensor) -> torch.Tensor:
     """Surround images with black.

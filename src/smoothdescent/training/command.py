@@ -12,12 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from smoothdescent.config.load import read_experiment
-from smoothdescent.config.schema import Augmentation, Experiment, Study
-from smoothdescent.data.loading import ExperimentData, load_experiment_data, normalise
-from smoothdescent.devices import choose_device, describe, keep_pages, set_threads, use_full_float32
+from smoothdescent.config.schema import Experiment, Study
+from smoothdescent.data.loading import ExperimentData, load_experiment_data
+from smoothdescent.devices import choose_device, describe, precision_in_force, prepare_training
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     canonical_json,
@@ -34,8 +32,8 @@ from smoothdescent.networks.registry import count_parameters, network_source
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import library_versions, provenance
 from smoothdescent.runs import log_path, parse_run, run_name
-from smoothdescent.training.augmentation import pad
-from smoothdescent.training.engine import TrainingData, train
+from smoothdescent.training.data import TrainingData, to_device
+from smoothdescent.training.engine import train
 from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
 from smoothdescent.training.run import Run, new_run
 
@@ -67,11 +65,9 @@ def run(args: argparse.Namespace) -> None:
             f"{', '.join(map(str, experiment.boundaries))}"
         )
     device = choose_device(study.device)
-    set_threads(args.threads)
-    use_full_float32()
-    keep_pages(device)
+    prepare_training(device, args.threads)
     dataset = load_experiment_data(args.data, args.labels, experiment.data.image_size)
-    data = _to_device(dataset, experiment.augmentation, device)
+    data = to_device(dataset, experiment.augmentation, device)
     facts = {
         "labels_sha256": _labels_sha256(dataset),
         "data_sha256": read_metadata(args.labels)["data_sha256"],
@@ -138,37 +134,13 @@ def _labels_sha256(dataset: ExperimentData) -> str:
 def _code(network: str) -> str:
     """Return a hash of the code that determines the weights, a user's network included."""
     package = Path(__file__).parents[1]
-    training = ("augmentation.py", "engine.py", "evaluation.py", "optimizers.py", "run.py")
+    training = ("augmentation", "data", "engine", "evaluation", "optimizers", "run", "step")
     return code_digest(
         package / "randomness.py",
         package / "data" / "loading.py",
         *package.glob("networks/*.py"),
-        *(package / "training" / file for file in training),
+        *(package / "training" / f"{module}.py" for module in training),
         network_source(network),
-    )
-
-
-def _to_device(
-    dataset: ExperimentData, augmentation: Augmentation | None, device: torch.device
-) -> TrainingData:
-    corrupted = None
-    if len(dataset.corrupted_classes):
-        corrupted = torch.zeros(dataset.num_classes, dtype=torch.bool, device=device)
-        corrupted[dataset.corrupted_classes.to(device)] = True
-    images = dataset.train.images.permute(0, 2, 3, 1).contiguous().to(device)
-    padded = None
-    if augmentation is not None:
-        black = normalise(torch.zeros(1, 3, 1, 1), dataset.mean, dataset.std)
-        padded = pad(images, augmentation.shift, black.flatten().to(device))
-    return TrainingData(
-        images=images,
-        labels=dataset.train.labels.to(device),
-        is_noisy=dataset.train.is_noisy.to(device),
-        sample_ids=dataset.train.sample_ids.to(device),
-        test_images=dataset.test_images.permute(0, 2, 3, 1).contiguous().to(device),
-        test_labels=dataset.test_labels.to(device),
-        corrupted_classes=corrupted,
-        padded=padded,
     )
 
 
@@ -184,12 +156,18 @@ def _train_run(
     """Take a run from where its folder has it to the end of the segment."""
     seed = int(folder.metadata["seed"])
     snapshots = experiment.snapshot_epochs(args.until)
+    device = data.labels.device
+    made_with = {
+        "device": describe(device),
+        "precision": precision_in_force(experiment.precision, device),
+        "threads": str(args.threads),
+    }
     folder.claim()
     folder.restore(training, snapshots)
     if training.epoch >= args.until:
         log(f"{folder.path.name} has been trained to epoch {training.epoch} already")
         if _rows(folder.history) < len(training.history):
-            _write_history(folder, training, data.labels.device, args.threads)
+            _write_history(folder, training, made_with)
         return
     progress = Progress(
         (args.until - training.epoch) * len(data.labels) - training.step * experiment.batch_size,
@@ -223,7 +201,7 @@ def _train_run(
         on_epoch=on_epoch,
     )
     progress.close()
-    _write_history(folder, training, data.labels.device, args.threads)
+    _write_history(folder, training, made_with)
     folder.save_state(training)
 
 
@@ -231,12 +209,11 @@ def _rows(table: Path) -> int:
     return read_table(table).num_rows if table.exists() else 0
 
 
-def _write_history(folder: RunFolder, training: Run, device: torch.device, threads: int) -> None:
+def _write_history(folder: RunFolder, training: Run, made_with: dict[str, str]) -> None:
     table = training.history_table()
     metadata = folder.metadata
     for column in ("seed", "width"):
         table.insert(0, column, int(metadata[column]))
     table.insert(0, "experiment", metadata["experiment"])
     table["parameters"] = int(metadata["parameters"])
-    facts = provenance(device=describe(device), precision="float32", threads=str(threads))
-    write_table(folder.history, table, {**metadata, **facts})
+    write_table(folder.history, table, {**metadata, **provenance(**made_with)})

@@ -6,44 +6,20 @@ middle of an epoch by skipping the batches already done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from smoothdescent.config.schema import Experiment
+from smoothdescent.devices import tf32
 from smoothdescent.errors import UserError
 from smoothdescent.randomness import generator
-from smoothdescent.training.augmentation import crop, draw_crops
+from smoothdescent.training.data import TrainingData
 from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.optimizers import learning_rate
 from smoothdescent.training.run import Run
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a run is trained and evaluated on, on one device.
-
-    Attributes:
-        images: normalised training images, float32 [N, H, W, C].
-        labels: labels trained on, int64 [N].
-        is_noisy: whether the label was replaced, bool [N].
-        sample_ids: int64 [N]; augmentation is drawn by them.
-        padded: the training images surrounded with black by the augmentation's shift (see
-            `augmentation.pad`), if there is an augmentation.
-        test_images, test_labels: the test set, float32 [T, H, W, C] and int64 [T].
-        corrupted_classes: bool [classes] with asymmetric label noise, else None.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    is_noisy: torch.Tensor
-    sample_ids: torch.Tensor
-    test_images: torch.Tensor
-    test_labels: torch.Tensor
-    corrupted_classes: torch.Tensor | None
-    padded: torch.Tensor | None = None
+from smoothdescent.training.step import Step, own_stream
 
 
 def train(
@@ -74,70 +50,61 @@ def train(
     Raises:
         UserError: the loss has become NaN or infinite.
     """
-    if run.epoch == 0 and run.step == 0 and not run.history:
-        run.history.append({"epoch": 0, **evaluation_row(run, data)})
-        on_epoch()
-    while run.epoch < until:
-        _train_epoch(run, data, experiment, seed, on_step)
-        steps = -(-len(data.labels) // experiment.batch_size)
-        loss, correct = (run.running / len(data.labels)).tolist()
-        if not torch.isfinite(run.running).all():
-            raise UserError(
-                f"the training loss is {loss} in epoch {run.epoch + 1}: the training has diverged; "
-                f"try a smaller optimizer.learning_rate than {experiment.optimizer.learning_rate}"
-            )
-        run.running.zero_()
-        run.epoch, run.step = run.epoch + 1, 0
-        row = {
-            "epoch": run.epoch,
-            "learning_rate": learning_rate(experiment.optimizer, run.epoch * steps - 1, steps),
-            "train_loss": loss,
-            "train_accuracy": correct,
-        }
-        if run.epoch % experiment.evaluate_every == 0 or run.epoch in evaluate_at:
-            row |= evaluation_row(run, data)
-        run.history.append(row)
-        on_epoch()
+    with own_stream(data.labels.device):
+        if run.epoch == 0 and run.step == 0 and not run.history:
+            run.history.append({"epoch": 0, **evaluation_row(run, data)})
+            on_epoch()
+        step = Step(run, data, experiment)
+        while run.epoch < until:
+            with tf32(experiment.precision == "tf32"):
+                _train_epoch(run, step, experiment, seed, on_step)
+            run.history.append(_end_epoch(run, data, experiment, evaluate_at))
+            on_epoch()
+
+
+def _end_epoch(
+    run: Run, data: TrainingData, experiment: Experiment, evaluate_at: set[int]
+) -> dict[str, float]:
+    """Count an epoch as completed and return its row of the history."""
+    samples = len(data.labels)
+    loss, correct = (run.running / samples).tolist()
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the training loss is {loss} in epoch {run.epoch + 1}: the training has diverged; "
+            f"try a smaller optimizer.learning_rate than {experiment.optimizer.learning_rate}"
+        )
+    run.running.zero_()
+    run.epoch, run.step = run.epoch + 1, 0
+    steps = -(-samples // experiment.batch_size)
+    row = {
+        "epoch": run.epoch,
+        "learning_rate": learning_rate(experiment.optimizer, run.epoch * steps - 1, steps),
+        "train_loss": loss,
+        "train_accuracy": correct,
+    }
+    if run.epoch % experiment.evaluate_every == 0 or run.epoch in evaluate_at:
+        row |= evaluation_row(run, data)
+    return row
 
 
 def _train_epoch(
     run: Run,
-    data: TrainingData,
+    step: Step,
     experiment: Experiment,
     seed: int,
     on_step: Callable[[int], None],
 ) -> None:
     """Do what is left of the current epoch."""
-    order = torch.randperm(len(data.labels), generator=generator(seed, "shuffle", run.epoch))
-    batches = order.to(data.labels.device).split(experiment.batch_size)
+    labels = step.data.labels
+    # Drawn on the CPU, so that the order is the same on every device.
+    order = torch.randperm(len(labels), generator=generator(seed, "shuffle", run.epoch))
+    batches = order.to(labels.device).split(experiment.batch_size)
     first_step = run.epoch * len(batches)
-    network, optimizer = run.network, run.optimizer
-    inputs = _inputs(data, experiment, seed, run.epoch)
+    step.start_epoch(seed, run.epoch)
     for batch in batches[run.step :]:
-        rate = learning_rate(experiment.optimizer, first_step + run.step, len(batches))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        labels = data.labels.index_select(0, batch)
-        logits = network(inputs(batch))
-        loss = functional.cross_entropy(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        run.running[0] += loss.detach() * len(batch)
-        run.running[1] += (logits.detach().argmax(1) == labels).sum()
+        step(batch, learning_rate(experiment.optimizer, first_step + run.step, len(batches)))
         run.step += 1
         on_step(len(batch))
-
-
-def _inputs(
-    data: TrainingData, experiment: Experiment, seed: int, epoch: int
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function from positions [B] to their images [B, C, H, W] in this epoch."""
-    settings = experiment.augmentation
-    if settings is None:
-        return lambda batch: data.images.index_select(0, batch).permute(0, 3, 1, 2)
-    crops = draw_crops(seed, epoch, data.sample_ids, **settings.model_dump())
-    return lambda batch: crop(data.padded, batch, crops, settings.shift).permute(0, 3, 1, 2)
 
 
 def evaluation_row(run: Run, data: TrainingData) -> dict[str, float]:

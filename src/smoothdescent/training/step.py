@@ -1,0 +1,141 @@
+"""One training step; on a GPU all of its kernels are launched at once.
+
+A step of a narrow network is some hundred kernels of microseconds, and a GPU waits for its CPU to
+launch them one by one. Captured in a CUDA graph they are one launch. A graph reads from and writes
+to fixed places in memory: the positions of the batch, the learning rate, the crops of the epoch and
+the run itself. On a CPU the same function, on the same fixed places, is called directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from torch.nn import functional
+
+from smoothdescent.config.schema import Experiment
+from smoothdescent.progress import log
+from smoothdescent.training.augmentation import Crops, crop, draw_crops
+from smoothdescent.training.data import TrainingData
+from smoothdescent.training.run import Run
+
+# Steps that are launched kernel by kernel before one is captured: libraries choose their algorithms
+# and allocate what they need in the first ones, which cannot be captured.
+WARM_UP = 3
+
+
+class Step:
+    """Trains a run on one batch after the other.
+
+    On a GPU, all calls belong into one block of `own_stream`.
+
+    Args:
+        run: changed in place by each call.
+        data: on the run's device.
+        experiment: the settings of the training.
+    """
+
+    def __init__(self, run: Run, data: TrainingData, experiment: Experiment):
+        self.run, self.data, self.experiment = run, data, experiment
+        self._device = data.labels.device
+        self._rate = torch.zeros((), device=self._device)
+        for group in run.optimizer.param_groups:
+            group["lr"] = self._rate
+        self._crops: Crops | None = None
+        self._positions: dict[int, torch.Tensor] = {}
+        self._eager_steps: Counter[int] = Counter()
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._capturing = self._device.type == "cuda"
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw the epoch's augmentation, if there is one."""
+        settings = self.experiment.augmentation
+        if settings is None:
+            return
+        crops = draw_crops(seed, epoch, self.data.sample_ids, **settings.model_dump())
+        if self._crops is None:
+            self._crops = crops
+        else:
+            self._crops.copy_(crops)
+
+    def __call__(self, batch: torch.Tensor, rate: float) -> None:
+        """Take one step.
+
+        Args:
+            batch: int64 [B], positions of the batch's samples, on the device.
+            rate: the learning rate.
+        """
+        size = len(batch)
+        positions = self._positions.setdefault(size, torch.empty_like(batch))
+        positions.copy_(batch)
+        self._rate.fill_(rate)
+        if self._capturing and size not in self._graphs and self._eager_steps[size] >= WARM_UP:
+            self._capture(positions)
+        if size in self._graphs:
+            self._graphs[size].replay()
+        else:
+            self._eager_steps[size] += 1
+            self._compute(positions)
+
+    def _compute(self, positions: torch.Tensor) -> None:
+        run, optimizer = self.run, self.run.optimizer
+        labels = self.data.labels.index_select(0, positions)
+        half = self.experiment.precision == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            logits = run.network(self._images(positions)).float()
+        loss = functional.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        run.running[0] += loss.detach() * len(positions)
+        run.running[1] += (logits.detach().argmax(1) == labels).sum()
+
+    def _images(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return the images of a batch in this epoch, [B, C, H, W]."""
+        settings = self.experiment.augmentation
+        if settings is None:
+            images = self.data.images.index_select(0, positions)
+        else:
+            images = crop(self.data.padded, positions, self._crops, settings.shift)
+        return images.permute(0, 3, 1, 2)
+
+    def _capture(self, positions: torch.Tensor) -> None:
+        """Capture the step for batches of this size, which does not take it."""
+        groups = self.run.optimizer.param_groups
+        graph = torch.cuda.CUDAGraph()
+        try:
+            _set_capturable(groups, True)
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                self._compute(positions)
+            self._graphs[len(positions)] = graph
+        except RuntimeError as error:
+            self._capturing = False
+            log(
+                "the training step cannot be captured in a CUDA graph, its kernels are launched "
+                f"one by one: {str(error).splitlines()[0]}"
+            )
+        finally:
+            _set_capturable(groups, False)
+
+
+def _set_capturable(groups: list[dict], value: bool) -> None:
+    """Tell an optimiser that asks for it (Adam) that its next step is captured."""
+    for group in groups:
+        if "capturable" in group:
+            group["capturable"] = value
+
+
+@contextlib.contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """On a GPU, let the block's work be a stream of its own, as capturing it demands."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.current_stream(device)
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(before)
+    with torch.cuda.stream(stream):
+        yield
+    before.wait_stream(stream)
