@@ -15,6 +15,7 @@ from smoothdescent.files import (
     fingerprint,
     read_metadata,
     read_table,
+    remove_unfinished,
     write_table,
 )
 
@@ -94,3 +95,21 @@ def test_code_digest_sees_code_and_not_comments(tmp_path):
         path.write_text(text)
         digests.append(code_digest(path))
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_what_a_killed_writer_leaves_is_removed(tmp_path):
+    writer = """
+import os, sys
+from smoothdescent.files import atomic_path
+with atomic_path(sys.argv[1]) as path:
+    path.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+    kept = [tmp_path / "state.json", tmp_path / ".hidden.json", tmp_path / ".nfs0123456789ab"]
+    for path in kept:
+        path.touch()
+    subprocess.run([sys.executable, "-c", writer, tmp_path / "state.json"])
+    assert len(list(tmp_path.iterdir())) == len(kept) + 1
+    remove_unfinished(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    remove_unfinished(tmp_path / "absent")

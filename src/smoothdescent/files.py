@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         finally:
             with contextlib.suppress(OSError):  # already renamed, or never begun
                 temporary.unlink()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; none may be writing in the folder."""
+    for path in folder.glob(".*.*.*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{12}\.\w+", path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import fingerprint, write_text
+from smoothdescent.files import fingerprint, remove_unfinished, write_text
 from smoothdescent.lease import Lease
 from smoothdescent.networks.weights import read_weights_metadata, save_weights
 from smoothdescent.progress import log
@@ -104,6 +104,8 @@ class RunFolder:
                 log(f"{self.path} comes back: it was trained with these settings")
                 os.replace(self._aside(text), self.path)
             write_text(marker, text)
+        for folder in (self.path, self.snapshot(0).parent):
+            remove_unfinished(folder)
 
     def _aside(self, text: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{fingerprint(text)}")
