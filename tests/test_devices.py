@@ -9,7 +9,6 @@ import torch
 from smoothdescent.devices import (
     choose_device,
     describe,
-    least_used,
     precision_in_force,
     prepare_training,
     tf32,
@@ -56,8 +55,8 @@ def test_jobs_spread_over_gpus_and_leave_their_place(take):
     assert take(3)[1] == 0
 
 
-def test_one_gpu_is_shared(tmp_path):
-    assert [least_used(1, tmp_path) for _ in range(3)] == [0, 0, 0]
+def test_one_gpu_is_shared(take):
+    assert [take(1)[1] for _ in range(3)] == [0, 0, 0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
