@@ -12,7 +12,9 @@ from smoothdescent.plan.forecast import (
     Work,
     done,
     duration,
+    finished,
     job_memory,
+    job_seconds,
     jobs,
     pack_seconds,
     report,
@@ -100,6 +102,26 @@ def test_report(tmp_path):
     [row] = [line for line in text.splitlines() if line.startswith(NAME)]
     assert row.split()[-1] == "4" and "1.0 GiB" in row
     assert "device-hours" in text
+
+
+def test_what_ended_jobs_took(tmp_path):
+    whole = study().model_copy(update={"results": str(tmp_path), "runs_per_job": 2})
+    assert "have ended" not in report(CALIBRATION, whole)
+    folder = tmp_path / whole.scale / NAME / "benchmarks"
+    for kind, file in (("train", "w1_s0-w1_s1_e4"), ("train", "w2_s0-w2_s1_e10"), ("measure", "x")):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        (folder / kind / f"{file}.tsv").write_text("s\th:m:s\n7.5\t0:00:07\n")
+    count, expected, taken = finished(CALIBRATION, whole, NAME, "train")
+    assert (count, taken) == (2, 15.0)
+    first = pack_seconds(CALIBRATION, whole, NAME, [1, 1], 0, 4)
+    second = pack_seconds(CALIBRATION, whole, NAME, [2, 2], 4, 10)
+    assert expected == pytest.approx(first.train + second.train)
+    text = report(CALIBRATION, whole)
+    assert text.splitlines()[-1].split()[-1] == f"{taken / expected:.2f}"
+    later = whole.model_copy(update={"measure_after": "training"})
+    job = (NAME, "w1_s0-w1_s1", 10, "measure")
+    difference = job_seconds(CALIBRATION, later, *job) - job_seconds(CALIBRATION, whole, *job)
+    assert difference == pytest.approx(2 * 3 * 8 * 1e-3), "snapshots 0, 2 and 4 as well"
 
 
 def test_round_trip_and_faults(tmp_path):

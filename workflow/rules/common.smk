@@ -16,8 +16,7 @@ from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
 from smoothdescent.figures.captions import caption, heading
 from smoothdescent.files import canonical_json, write_text
-from smoothdescent.plan.forecast import Calibration, job_memory, pack_seconds
-from smoothdescent.runs import parse_run
+from smoothdescent.plan.forecast import Calibration, job_memory, job_seconds
 
 # Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
 # environment is not activated, unless rules are given conda environments. They take the place of
@@ -173,15 +172,11 @@ def receipts(wildcards, pattern, ends):
 def job_minutes(wildcards, attempt, kind):
     """Return the time that a job asks for on a cluster, from `snakemake plan`'s costs."""
     longest = 60 * STUDY.longest_job_hours
-    experiment, end = wildcards.experiment, int(wildcards.end)
-    if COSTS is None or experiment not in COSTS.experiments:
+    name, end = wildcards.experiment, int(wildcards.end)
+    if COSTS is None or name not in COSTS.experiments:
         return int(longest)
-    widths = [parse_run(run)[0] for run in PACKS[experiment][wildcards.pack]]
-    start = block(wildcards).segment_start(end)
-    if kind == "measure" and STUDY.measure_after == "training":
-        start = 0
-    work = pack_seconds(COSTS, STUDY, experiment, widths, start, end)
-    return int(min(longest, 10 + attempt * GREATER * getattr(work, kind) / 60))
+    seconds = job_seconds(COSTS, STUDY, name, wildcards.pack, end, kind)
+    return int(min(longest, 10 + attempt * GREATER * seconds / 60))
 
 
 def training_minutes(wildcards, attempt):

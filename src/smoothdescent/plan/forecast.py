@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from smoothdescent.config.schema import Experiment, Study
 from smoothdescent.errors import UserError
 from smoothdescent.files import canonical_json, write_text
-from smoothdescent.runs import run_name, sharpness_path
+from smoothdescent.runs import parse_run, run_name, sharpness_path
 
 BUFFERS = {"sgd": 1, "adam": 2}  # numbers that an optimiser keeps per parameter
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
@@ -186,9 +187,29 @@ def pack_seconds(
         start, end: epochs done before, and epochs wanted.
     """
     experiment, costs = study.experiments[name], calibration.experiments[name]
-    measured = experiment.snapshot_epochs(start)
+    measured = experiment.snapshot_epochs(start) if start else []  # the first takes epoch 0 too
     works = [run_work(costs, experiment, width, start, end, measured) for width in widths]
     return sum(works, Work(train=calibration.startup, measure=calibration.startup))
+
+
+def job_seconds(
+    calibration: Calibration, study: Study, name: str, pack: str, end: int, kind: str
+) -> float:
+    """Return what a job costs, its start included.
+
+    Args:
+        calibration: the costs.
+        study: the configuration in force.
+        name: the experiment's.
+        pack: the job's runs, by the pack's name.
+        end: epoch at which its segment ends.
+        kind: `train` or `measure`.
+    """
+    start = study.experiments[name].segment_start(end)
+    if kind == "measure" and study.measure_after == "training":
+        start = 0
+    widths = [parse_run(run)[0] for run in study.packs(name)[pack]]
+    return getattr(pack_seconds(calibration, study, name, widths, start, end), kind)
 
 
 def job_memory(costs: Costs) -> int:
@@ -206,8 +227,53 @@ def jobs(study: Study, name: str) -> int:
     return len(study.packs(name)) * (segments + measuring)
 
 
+def finished(
+    calibration: Calibration, study: Study, name: str, kind: str
+) -> tuple[int, float, float]:
+    """Return how many jobs have ended, the seconds expected of them, and the seconds they took.
+
+    Of a job that was interrupted the last attempt alone is known.
+    """
+    folder = Path(study.results) / study.scale / name / "benchmarks" / kind
+    count, expected, taken = 0, 0.0, 0.0
+    for pack in study.packs(name):
+        for end in study.experiments[name].boundaries:
+            path = folder / f"{pack}_e{end}.tsv"
+            if not path.exists():
+                continue
+            with path.open(newline="") as file:
+                taken += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+            expected += job_seconds(calibration, study, name, pack, end, kind)
+            count += 1
+    return count, expected, taken
+
+
 def report(calibration: Calibration, study: Study) -> str:
-    """Return a table of what is still to be done, one row for each experiment."""
+    """Return what is still to be done, and what ended jobs were expected to take and took."""
+    done_so_far = _finished_table(calibration, study)
+    return "\n".join([_plan_table(calibration, study), *([done_so_far] if done_so_far else [])])
+
+
+def _finished_table(calibration: Calibration, study: Study) -> str:
+    rows = [("experiment", "jobs", "expected", "took", "took / expected")]
+    for name in study.experiments:
+        for kind in ("train", "measure"):
+            count, expected, taken = finished(calibration, study, name, kind)
+            if count:
+                times = (duration(expected), duration(taken), f"{taken / expected:.2f}")
+                rows.append((f"{name}, {kind}", str(count), *times))
+    if len(rows) == 1:
+        return ""
+    return f"\nJobs that have ended, their starts included:\n\n{_aligned(rows)}"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _plan_table(calibration: Calibration, study: Study) -> str:
     rows = [("experiment", "jobs", "train", "measure", "start", "disk", "memory", "widths of half")]
     total = Work()
     start = 0.0
@@ -231,15 +297,13 @@ def report(calibration: Calibration, study: Study) -> str:
         total, start = total + work, start + starting
     times = map(duration, (total.train, total.measure, start))
     rows.append(("all", "", *times, size(total.disk), "", ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) for row in rows]
     hours = (total.seconds + start) / 3600
     return "\n".join(
         [
             f"Still to be done at the scale {study.scale}, on {calibration.device}, one job at a "
             "time:",
             "",
-            *(line.rstrip() for line in lines),
+            _aligned(rows),
             "",
             f"{hours:.1f} device-hours. Jobs are started whether or not their runs are done; "
             "a job of finished runs ends at once.",
