@@ -6,7 +6,7 @@ In one run, slice by slice, so that other work on the machine slows all alike:
 - plain: the good plain loop. The same network, channels-last, the data in memory on the device,
   whole batches augmented at once, fused optimiser, nothing read back inside an epoch.
 - engine: `smoothdescent.training.engine.train`, as the workflow calls it.
-All train on one CPU thread, or on one GPU in full float32, from the same weights.
+All train on one CPU thread, or on one GPU, in the same precision and from the same weights.
 
 Beside them: the floating-point operations of a training step per image (a multiplication and an
 addition are two; convolutions and matrix products, forward and backward, of the plain network), and
@@ -15,7 +15,8 @@ reaches by that count. An engine that leaves out operations whose result is zero
 
 python benchmarks/train.py
 python benchmarks/train.py --widths 1 2 4 8 --image-size 16 --seconds 20
-python benchmarks/train.py --families resnet18 --device cuda --seconds 30
+python benchmarks/train.py --device cuda --seconds 30
+python benchmarks/train.py --device cuda --seconds 30 --precision tf32
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from smoothdescent.config.schema import Experiment
 from smoothdescent.data.sources import read_source
-from smoothdescent.devices import prepare_training
+from smoothdescent.devices import prepare_training, tf32
 from smoothdescent.networks.batch_norm import ConvNorm
 from smoothdescent.networks.registry import build, count_parameters
 from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
 from smoothdescent.training.run import new_run
+from smoothdescent.training.step import Step
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 SHIFT = 4
@@ -51,9 +53,11 @@ SETTINGS = {
         "augmentation": {"shift": SHIFT, "flip": True},
     },
 }
+LOOPS = ("naive loop", "good plain loop", "this engine")
 SLICES = 5
 MATRIX = {"cpu": 1024, "cuda": 4096}
-MOST_STEPS = 64  # in a slice, so that the data stay small
+MOST_STEPS = {"cpu": 64, "cuda": 400}  # in a slice, so that the data stay small
+WARM_UPS = {"cpu": 1, "cuda": 4}  # slices that are not counted: compiling, choosing and capturing
 
 
 def main() -> None:
@@ -68,6 +72,8 @@ def main() -> None:
     add("--batch-size", type=int, default=128)
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--seconds", type=float, default=15, help="spent on each network, about")
+    add("--precision", choices=("float32", "tf32"), default="float32")
+    add("--plot", help="draw the images per second into this file")
     args = parser.parse_args()
 
     device = torch.device(args.device)
@@ -75,31 +81,58 @@ def main() -> None:
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU, 1 thread"
     print(
         f"torch {torch.__version__}, {name}, images of {args.image_size} pixels, "
-        f"batches of {args.batch_size}, median of {SLICES} slices\n"
+        f"batches of {args.batch_size}, {args.precision}, median of {SLICES} slices\n"
         "                         images/s                engine /         MFLOP  of matmul rate\n"
         "family   width     naive     plain    engine  naive  plain    / image  plain  engine  "
         "GFLOP/s"
     )
-    for family in args.families:
-        for width in args.widths:
-            report(family, width, device, args)
+    with tf32(args.precision == "tf32"):
+        rates = {
+            family: {width: report(family, width, device, args) for width in args.widths}
+            for family in args.families
+        }
+    if args.plot:
+        plot(rates, name, args)
 
 
-def report(family: str, width: int, device: torch.device, args: argparse.Namespace) -> None:
-    """Time one network and print its line."""
+def plot(
+    rates: dict[str, dict[int, tuple[float, ...]]], name: str, args: argparse.Namespace
+) -> None:
+    """Draw images per second against width, a panel for each family."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(rates), figsize=(4.5 * len(rates), 3.5), squeeze=False)
+    for axis, (family, lines) in zip(axes[0], rates.items(), strict=True):
+        for loop, values in zip(LOOPS, zip(*lines.values(), strict=True), strict=True):
+            axis.loglog(list(lines), values, "o-", label=loop)
+        axis.set(title=family, xlabel="base width w", ylabel="images/s")
+        axis.set_xticks(list(lines), map(str, lines), minor=False)
+        axis.minorticks_off()
+        axis.legend()
+    size = f"{args.image_size}x{args.image_size} pixels"
+    figure.suptitle(f"{name}, {size}, batches of {args.batch_size}, {args.precision}")
+    figure.tight_layout()
+    figure.savefig(args.plot, dpi=150)
+
+
+def report(
+    family: str, width: int, device: torch.device, args: argparse.Namespace
+) -> tuple[float, ...]:
+    """Time one network, print its line, and return the images per second of each loop."""
     flops = flops_per_image(family, width, device, args)
     # A slice is an epoch of the engine: the data set is as large as shall be trained in one.
     trial = plain_loop(family, width, device, args, steps=4)
     clocked(trial, device)
     per_step = clocked(trial, device) / 4
     steps = round(args.seconds / (4 * SLICES * per_step))
-    steps = min(max(steps, 1), MOST_STEPS)
+    steps = min(max(steps, 1), MOST_STEPS[device.type])
     loops = {
         loop.__name__: loop(family, width, device, args, steps)
         for loop in (naive_loop, plain_loop, engine_loop)
     }
     for loop in loops.values():
-        loop()  # warm-up
+        for _ in range(WARM_UPS[device.type]):
+            loop()
     times: dict[str, list[float]] = {name: [] for name in loops}
     rates = []
     for _ in range(SLICES):
@@ -119,6 +152,7 @@ def report(family: str, width: int, device: torch.device, args: argparse.Namespa
         f"{engine * flops / rate:6.1%}  {rate / 1e9:7,.0f}",
         flush=True,
     )
+    return naive, plain, engine
 
 
 def naive_loop(
@@ -186,6 +220,7 @@ def engine_loop(
         seeds=[0],
         epochs=10**6,
         evaluate_every=10**6,
+        precision=args.precision,
         measure={"paths": {"family": "shift"}},
         **SETTINGS[family],
     )
@@ -193,9 +228,10 @@ def engine_loop(
     shape = {"num_classes": CLASSES, "image_size": args.image_size}
     run = new_run(experiment, width=width, seed=0, device=device, **shape)
     run.history.append({"epoch": 0})  # else the untrained network is evaluated
+    step = Step(run, data, experiment)
 
     def next_epoch() -> None:
-        train(run, data, experiment, seed=0, until=run.epoch + 1, evaluate_at=set())
+        train(run, data, experiment, seed=0, until=run.epoch + 1, evaluate_at=set(), step=step)
 
     return next_epoch
 

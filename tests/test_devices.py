@@ -76,9 +76,10 @@ def test_tf32_is_on_where_it_was_asked_for_alone():
     assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
     with tf32():
         assert [owner.fp32_precision for owner in owners] == ["tf32", "tf32"]
-        assert precision_in_force("tf32", cpu) == "float32"
-    with tf32(enabled=False):
-        assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+        with tf32(enabled=False):
+            assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+        assert [owner.fp32_precision for owner in owners] == ["tf32", "tf32"]
     assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+    assert precision_in_force("tf32", cpu) == "float32"
     assert precision_in_force("tf32", torch.device("cuda")) == "tf32"
     assert precision_in_force("bfloat16", cpu) == "bfloat16"

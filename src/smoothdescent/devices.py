@@ -90,27 +90,34 @@ def prepare_training(device: torch.device, threads: int) -> None:
 
 @contextlib.contextmanager
 def tf32(enabled: bool = True) -> Iterator[None]:
-    """Compute float32 products in TF32 inside the block if `enabled`, and outside in full float32.
+    """Compute float32 products in TF32 inside the block if `enabled`, else in full float32.
 
     TF32 is a mode of NVIDIA GPUs that rounds factors to 10 bits; elsewhere it changes nothing.
     """
+    before = _tf32()
     _set_tf32(enabled)
     try:
         yield
     finally:
-        _set_tf32(False)
+        _set_tf32(before)
+
+
+# torch >= 2.9 has new switches; reading the older ones after these were used is an error there.
+_NEW_SWITCHES = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+
+
+def _tf32() -> bool:
+    if _NEW_SWITCHES:
+        return torch.backends.cudnn.conv.fp32_precision == "tf32"
+    return torch.backends.cudnn.allow_tf32
 
 
 def _set_tf32(enabled: bool) -> None:
-    backends = torch.backends
-    if hasattr(backends.cuda.matmul, "fp32_precision"):
-        # torch >= 2.9; reading the older switches after these were used is an error there.
-        precision = "tf32" if enabled else "ieee"
-        backends.cuda.matmul.fp32_precision = precision
-        backends.cudnn.conv.fp32_precision = precision
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    if _NEW_SWITCHES:
+        cuda.matmul.fp32_precision = cudnn.conv.fp32_precision = "tf32" if enabled else "ieee"
     else:
-        backends.cuda.matmul.allow_tf32 = enabled
-        backends.cudnn.allow_tf32 = enabled
+        cuda.matmul.allow_tf32 = cudnn.allow_tf32 = enabled
 
 
 def precision_in_force(precision: str, device: torch.device) -> str:

@@ -21,6 +21,7 @@ from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
 from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.run import Run, new_run
+from smoothdescent.training.step import Step
 
 MOST_WIDTHS = 5
 BATCHES = 8  # of an epoch of the calibration
@@ -131,8 +132,10 @@ def _training(run: Run, data: TrainingData, experiment: Experiment, seconds: flo
     slow = experiment.optimizer.model_copy(update={"learning_rate": 1e-6})
     plain = plain.model_copy(update={"optimizer": slow})
 
+    step = Step(run, data, plain)
+
     def epoch() -> None:
-        train(run, data, plain, seed=0, until=run.epoch + 1, evaluate_at=set())
+        train(run, data, plain, seed=0, until=run.epoch + 1, evaluate_at=set(), step=step)
 
     return timed(epoch, data.labels.device, seconds) / len(data.labels)
 

@@ -32,6 +32,7 @@ def train(
     evaluate_at: set[int],
     on_step: Callable[[int], None] = lambda samples: None,
     on_epoch: Callable[[], None] = lambda: None,
+    step: Step | None = None,
 ) -> None:
     """Train a run until the end of an epoch.
 
@@ -46,6 +47,7 @@ def train(
         on_step: called after each step with the number of samples in it; it may raise, and the
             run can be saved there.
         on_epoch: called after each epoch, and for an untrained network before the first.
+        step: that of an earlier call for the same run and data, whose graphs are used again.
 
     Raises:
         UserError: the loss has become NaN or infinite.
@@ -54,7 +56,7 @@ def train(
         if run.epoch == 0 and run.step == 0 and not run.history:
             run.history.append({"epoch": 0, **evaluation_row(run, data)})
             on_epoch()
-        step = Step(run, data, experiment)
+        step = step or Step(run, data, experiment)
         while run.epoch < until:
             with tf32(experiment.precision == "tf32"):
                 _train_epoch(run, step, experiment, seed, on_step)
