@@ -8,13 +8,15 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
-_files: list[TextIO] = []
+# Of each thread, for runs that are trained side by side.
+_files: ContextVar[tuple[TextIO, ...]] = ContextVar("files", default=())
 
 
 class Progress:
@@ -66,7 +68,7 @@ def log(message: str) -> None:
         tqdm.write(line, file=sys.stderr)
     else:
         print(line, file=sys.stderr, flush=True)
-    for file in _files:
+    for file in _files.get():
         print(line, file=file, flush=True)
 
 
@@ -82,8 +84,8 @@ def logging_to(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"{now} SLURM job {job}, {who}" if job else f"{now} {who}", file=file, flush=True)
-        _files.append(file)
+        before = _files.set((*_files.get(), file))
         try:
             yield
         finally:
-            _files.remove(file)
+            _files.reset(before)

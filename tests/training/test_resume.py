@@ -266,14 +266,14 @@ def test_two_trainings_of_one_run(tmp_path):
 @pytest.mark.slow
 def test_a_training_that_slept_is_deposed_and_stops(tmp_path):
     """Its twin took the run over; the twin's files are what an undisturbed training writes."""
-    files = Files(tmp_path, tiny_study(epochs=300, segments=[], snapshots=[]))
+    files = Files(tmp_path, tiny_study(epochs=300, segments=[], snapshots=[0]))
     words = [str(word) for word in files.train_arguments(300)]
     elsewhere = HURRIED.replace("WAIT", "60").replace("main(sys", "lease._machine = str\nmain(sys")
     command = [sys.executable, "-c", elsewhere]
     with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True) as first:
-        lease = files.folder / "runs/w2_s0.lease"
+        begun = files.folder / "runs/w2_s0/snapshots/e0.safetensors"
         deadline = time.monotonic() + 60
-        while not lease.exists():
+        while not begun.exists():
             assert time.monotonic() < deadline and first.poll() is None
             time.sleep(0.02)
         first.send_signal(signal.SIGSTOP)
@@ -318,6 +318,44 @@ def test_a_full_disk(files, small_disk, capsys):
     filler.unlink()
     files.train(2)
     assert (run / "w2_s0/history.parquet").exists()
+
+
+def test_side_by_side_as_one_after_the_other(tmp_path):
+    study = tiny_study(seeds=[0, 1], widths=[2, 3])
+    runs = ["w2_s0", "w2_s1", "w3_s0", "w3_s1"]
+    Files(tmp_path, study).train(2, *runs)
+    files = Files(tmp_path, study.model_copy(update={"runs_at_once": 3}))
+    files.train(2, *runs, tag="-aside")
+    assert contents(tmp_path / "runs") == contents(tmp_path / "runs-aside")
+    for run in runs:
+        log = (tmp_path / f"runs-aside/{run}.log").read_text()
+        assert f"{run} epoch 2" in log
+        assert not any(other in log for other in runs if other != run)
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_that_run_side_by_side(tmp_path):
+    study = tiny_study(epochs=400, segments=[], snapshots=[0], seeds=[0, 1, 2])
+    files = Files(tmp_path, study.model_copy(update={"runs_at_once": 2}))
+    runs = ["w2_s0", "w2_s1", "w2_s2"]
+    process = subprocess.Popen(files.command(400, *runs), stderr=subprocess.PIPE, text=True)
+    started = [tmp_path / f"runs/{run}/snapshots/e0.safetensors" for run in runs[:2]]
+    deadline = time.monotonic() + 60
+    while not all(path.exists() for path in started):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM, printed
+    for run in runs[:2]:
+        assert (tmp_path / f"runs/{run}/autosave.safetensors").exists()
+        assert "stopped by SIGTERM" in (tmp_path / f"runs/{run}.log").read_text()
+    assert not (tmp_path / "runs/w2_s2").exists()
+    assert not list(tmp_path.glob("runs/*.lease"))
+    files.train(400, *runs)
+    whole = Files(tmp_path, study)
+    whole.train(400, *runs, tag="-whole")
+    assert contents(tmp_path / "runs") == contents(tmp_path / "runs-whole")
 
 
 @pytest.mark.slow
@@ -370,11 +408,16 @@ def test_a_loop_that_is_stopped_raises(files, tmp_path):
 
 def stop_a_loop(run, folder):
     request = StopRequest()
-    folder.save_if_due(run, request, minutes=100)
+    listener, other = request.listener(), request.listener()
+    folder.save_if_due(run, listener, minutes=100)
     assert not folder.autosave.exists()
     os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGUSR1)
     with pytest.raises(Stopped, match="SIGTERM"):
-        folder.save_if_due(run, request, minutes=100)
+        folder.save_if_due(run, listener, minutes=100)
+    for told in (other, request.listener()):
+        with pytest.raises(Stopped, match="SIGTERM"):
+            told.obey()
     assert folder.autosave.exists()
 
 

@@ -256,6 +256,7 @@ class Study(Block):
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural
     runs_per_job: Natural = Field(1, description="runs that one job trains, or measures, in turn")
+    runs_at_once: Natural = Field(1, description="runs of a job that are trained side by side")
     measure_after: Literal["segment", "training"] = Field(
         "segment", description="measure snapshots while the training goes on, or at its end"
     )

@@ -21,8 +21,9 @@ LARGEST_POOL = 15  # the places of a window are numbered in a byte
 
 # Products may be fused into sums, and where they are reductions, sums reordered; NaN and infinity
 # keep their meaning.
-_compiled = njit(fastmath={"contract"}, error_model="numpy", cache=True)
-_reduction = njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy", cache=True)
+_settings = {"error_model": "numpy", "cache": True, "nogil": True}
+_compiled = njit(fastmath={"contract"}, **_settings)
+_reduction = njit(fastmath={"contract", "reassoc", "nsz"}, **_settings)
 # Compiled only as a part of its callers, which is much faster to compile.
 _inlined = njit(inline="always")
 

@@ -1,4 +1,4 @@
-"""Train runs of an experiment until the end of a segment, one after the other.
+"""Train runs of an experiment until the end of a segment, one after the other or side by side.
 
 Everything is kept in the runs' folders, from which a run goes on where it is: what has been
 trained already costs nothing. Work in progress is saved every few minutes and on SIGTERM, SIGINT
@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
 from smoothdescent.config.load import read_experiment
-from smoothdescent.config.schema import Experiment, Study
+from smoothdescent.config.schema import Study
 from smoothdescent.data.loading import ExperimentData, load_experiment_data
 from smoothdescent.devices import choose_device, describe, precision_in_force, prepare_training
 from smoothdescent.errors import UserError
@@ -32,9 +35,9 @@ from smoothdescent.networks.registry import count_parameters, network_source
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import library_versions, provenance
 from smoothdescent.runs import log_path, parse_run, run_name
-from smoothdescent.training.data import TrainingData, to_device
+from smoothdescent.training.data import to_device
 from smoothdescent.training.engine import train
-from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
+from smoothdescent.training.folder import Listener, RunFolder, Stopped, StopRequest
 from smoothdescent.training.run import Run, new_run
 
 
@@ -66,48 +69,133 @@ def run(args: argparse.Namespace) -> None:
         )
     device = choose_device(study.device)
     prepare_training(device, args.threads)
-    dataset = load_experiment_data(args.data, args.labels, experiment.data.image_size)
-    data = to_device(dataset, experiment.augmentation, device)
-    facts = {
-        "labels_sha256": _labels_sha256(dataset),
-        "data_sha256": read_metadata(args.labels)["data_sha256"],
-    }
-    # Bit-identity holds for one kind of device, one number of threads, and the same arithmetic.
-    versions = {name: library_versions().get(name) for name in ("torch", "numba")}
-    conditions = fingerprint([device.type, args.threads, _code(experiment.network), versions])
+    trainer = _Trainer(args, study, name, device)
     request = StopRequest()
-    faults = []
-    for width, seed in args.runs:
-        training = new_run(
-            experiment,
-            width=width,
-            seed=seed,
-            num_classes=dataset.num_classes,
-            image_size=dataset.image_size,
-            device=device,
-        )
-        metadata = _metadata(study, name, dataset, training, width, seed) | facts
-        path = args.folder / run_name(width, seed)
-        with logging_to(log_path(path)):
-            try:
-                with Lease(path, while_waiting=request.obey) as lease:
-                    folder = RunFolder(path, metadata, conditions, lease)
-                    _train_run(training, folder, data, study, experiment, args, request)
-            except Stopped as signal:
-                log(
-                    f"stopped by {signal} in epoch {training.epoch + 1} of {path.name}; saved, "
-                    "the same command continues from there"
-                )
-                sys.exit(128 + signal.number)
-            except Deposed:
-                raise  # whoever has taken this run over trains the next ones too
-            except UserError as error:
-                log(f"{path.name} failed: {error}")
-                faults.append(f"{path.name}: {error}")
+    # Runs side by side keep a GPU busy that one narrow network leaves idle.
+    with ThreadPoolExecutor(study.runs_at_once) as pool:
+        each = pool.map if study.runs_at_once > 1 else map
+        try:
+            outcomes = each(lambda run: trainer.train(*run, request.listener()), args.runs)
+            faults = [fault for fault in outcomes if fault]
+        except Stopped as stop:
+            sys.exit(128 + stop.number)
     if faults:
         raise UserError("; ".join(faults))
     names = [run_name(width, seed) for width, seed in args.runs]
     write_text(args.receipt, canonical_json({"runs": names, "epoch": args.until}) + "\n")
+
+
+class _Trainer:
+    """Trains runs of one experiment, whose data are in memory once.
+
+    Args:
+        args: the command's.
+        study, name: the configuration, and the experiment in it.
+        device: where to train.
+    """
+
+    def __init__(self, args: argparse.Namespace, study: Study, name: str, device: torch.device):
+        self.args, self.study, self.name, self.device = args, study, name, device
+        self.experiment = study.experiments[name]
+        size = self.experiment.data.image_size
+        self.dataset = load_experiment_data(args.data, args.labels, size)
+        self.data = to_device(self.dataset, self.experiment.augmentation, device)
+        self.facts = {
+            "labels_sha256": _labels_sha256(self.dataset),
+            "data_sha256": read_metadata(args.labels)["data_sha256"],
+        }
+        self.made_with = {
+            "device": describe(device),
+            "precision": precision_in_force(self.experiment.precision, device),
+            "threads": str(args.threads),
+        }
+        # Bit-identity holds for one kind of device, one number of threads, the same arithmetic.
+        versions = {name: library_versions().get(name) for name in ("torch", "numba")}
+        code = _code(self.experiment.network)
+        self.conditions = fingerprint([device.type, args.threads, code, versions])
+
+    def train(self, width: int, seed: int, listener: Listener) -> str | None:
+        """Train a run to the end of the segment, and return what went wrong, if anything did.
+
+        Raises:
+            Stopped: a signal came.
+            Deposed: another process has taken the run over.
+        """
+        path = self.args.folder / run_name(width, seed)
+        with logging_to(log_path(path)):
+            training = new_run(
+                self.experiment,
+                width=width,
+                seed=seed,
+                num_classes=self.dataset.num_classes,
+                image_size=self.dataset.image_size,
+                device=self.device,
+            )
+            metadata = _metadata(self.study, self.name, self.dataset, training, width, seed)
+            try:
+                listener.obey()
+                with Lease(path, while_waiting=listener.obey) as lease:
+                    folder = RunFolder(path, metadata | self.facts, self.conditions, lease)
+                    self._train(training, folder, listener)
+            except Stopped as stop:
+                log(
+                    f"stopped by {stop} in epoch {training.epoch + 1} of {path.name}; saved, the "
+                    "same command continues from there"
+                )
+                raise
+            except Deposed:
+                raise  # whoever has taken this run over trains the next ones too
+            except UserError as error:
+                log(f"{path.name} failed: {error}")
+                return f"{path.name}: {error}"
+            return None
+
+    def _train(self, training: Run, folder: RunFolder, listener: Listener) -> None:
+        """Take a run from where its folder has it to the end of the segment."""
+        experiment, until = self.experiment, self.args.until
+        name, samples = folder.path.name, len(self.data.labels)
+        snapshots = experiment.snapshot_epochs(until)
+        folder.claim()
+        folder.restore(training, snapshots)
+        if training.epoch >= until:
+            log(f"{name} has been trained to epoch {training.epoch} already")
+            if _rows(folder.history) < len(training.history):
+                _write_history(folder, training, self.made_with)
+            return
+        progress = Progress(
+            (until - training.epoch) * samples - training.step * experiment.batch_size,
+            "images",
+            f"{name}, epochs {training.epoch + 1} to {until}",
+        )
+
+        def on_step(count: int) -> None:
+            progress.advance(count)
+            folder.save_if_due(training, listener, self.study.autosave_minutes)
+
+        def on_epoch() -> None:
+            if training.epoch in snapshots:
+                folder.save_snapshot(training)
+            row = training.history[-1]
+            if "test_error" in row:
+                log(
+                    f"{name} epoch {training.epoch}: training loss {row['train_loss_all']:.4f}, "
+                    f"training accuracy {row['train_accuracy_all']:.4f}, "
+                    f"test error {row['test_error']:.4f}; {progress.rate()}"
+                )
+
+        train(
+            training,
+            self.data,
+            experiment,
+            seed=int(folder.metadata["seed"]),
+            until=until,
+            evaluate_at={*experiment.snapshots, experiment.epochs},
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+        progress.close()
+        _write_history(folder, training, self.made_with)
+        folder.save_state(training)
 
 
 def _metadata(
@@ -142,67 +230,6 @@ def _code(network: str) -> str:
         *(package / "training" / f"{module}.py" for module in training),
         network_source(network),
     )
-
-
-def _train_run(
-    training: Run,
-    folder: RunFolder,
-    data: TrainingData,
-    study: Study,
-    experiment: Experiment,
-    args: argparse.Namespace,
-    request: StopRequest,
-) -> None:
-    """Take a run from where its folder has it to the end of the segment."""
-    seed = int(folder.metadata["seed"])
-    snapshots = experiment.snapshot_epochs(args.until)
-    device = data.labels.device
-    made_with = {
-        "device": describe(device),
-        "precision": precision_in_force(experiment.precision, device),
-        "threads": str(args.threads),
-    }
-    folder.claim()
-    folder.restore(training, snapshots)
-    if training.epoch >= args.until:
-        log(f"{folder.path.name} has been trained to epoch {training.epoch} already")
-        if _rows(folder.history) < len(training.history):
-            _write_history(folder, training, made_with)
-        return
-    progress = Progress(
-        (args.until - training.epoch) * len(data.labels) - training.step * experiment.batch_size,
-        "images",
-        f"{folder.path.name}, epochs {training.epoch + 1} to {args.until}",
-    )
-
-    def on_step(count: int) -> None:
-        progress.advance(count)
-        folder.save_if_due(training, request, study.autosave_minutes)
-
-    def on_epoch() -> None:
-        if training.epoch in snapshots:
-            folder.save_snapshot(training)
-        row = training.history[-1]
-        if "test_error" in row:
-            log(
-                f"{folder.path.name} epoch {training.epoch}: training loss "
-                f"{row['train_loss_all']:.4f}, training accuracy {row['train_accuracy_all']:.4f}, "
-                f"test error {row['test_error']:.4f}; {progress.rate()}"
-            )
-
-    train(
-        training,
-        data,
-        experiment,
-        seed=seed,
-        until=args.until,
-        evaluate_at={*experiment.snapshots, experiment.epochs},
-        on_step=on_step,
-        on_epoch=on_epoch,
-    )
-    progress.close()
-    _write_history(folder, training, made_with)
-    folder.save_state(training)
 
 
 def _rows(table: Path) -> int:

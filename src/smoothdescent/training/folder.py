@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -38,21 +39,36 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """From its creation on, notes SIGTERM, SIGINT and SIGUSR1 for the training loop to act on."""
+    """From its creation on, notes SIGTERM, SIGINT and SIGUSR1 for training loops to act on."""
 
     def __init__(self) -> None:
-        self._number: int | None = None
+        self._listeners: list[Listener] = []
+        self._stop: int | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        # Only noted here: the loop saves between two steps, where the state is consistent.
-        if self._number not in (signal.SIGTERM, signal.SIGINT):
-            self._number = number
+        # Only noted here: a loop saves between two steps, where the state is consistent.
+        if number != signal.SIGUSR1:
+            self._stop = number
+        for listener in self._listeners:
+            listener.number = self._stop or number
+
+    def listener(self) -> Listener:
+        """Return what one loop learns of signals by; a stop that came before is told too."""
+        self._listeners.append(Listener(self._stop))
+        return self._listeners[-1]
+
+
+@dataclass
+class Listener:
+    """The signal that a loop has not acted on yet."""
+
+    number: int | None
 
     def take(self) -> int | None:
         """Return the signal that came since the last call, if any."""
-        number, self._number = self._number, None
+        number, self.number = self.number, None
         return number
 
     def obey(self) -> None:
@@ -164,13 +180,13 @@ class RunFolder:
         run.save(self.autosave, {**self.metadata, "conditions": self.conditions})
         self._last_save = time.monotonic()
 
-    def save_if_due(self, run: Run, request: StopRequest, minutes: float) -> None:
+    def save_if_due(self, run: Run, listener: Listener, minutes: float) -> None:
         """Save the work in progress if a signal asked for it or the last save is long ago.
 
         Raises:
             Stopped: SIGTERM or SIGINT came; the work has been saved.
         """
-        number = request.take()
+        number = listener.take()
         if number is None and time.monotonic() - self._last_save < 60 * minutes:
             return
         self.save_progress(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,9 @@ HISTORY_COLUMNS = (
     "test_error_corrupted",
     "test_error_unperturbed",
 )
+
+
+_GLOBAL_GENERATOR = threading.Lock()  # runs side by side would mix their draws
 
 
 @dataclass
@@ -131,7 +135,7 @@ def new_run(
     """Return a run at epoch 0, initialised by its seed."""
     # Initialisation is the one draw that PyTorch takes from its global generator. It is made on
     # the CPU, so that a run starts from the same weights on every device.
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "initialisation"))
         network = build(
             experiment.network, width=width, num_classes=num_classes, image_size=image_size

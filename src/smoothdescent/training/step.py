@@ -9,6 +9,7 @@ the run itself. On a CPU the same function, on the same fixed places, is called 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ from smoothdescent.training.run import Run
 # Steps that are launched kernel by kernel before one is captured: libraries choose their algorithms
 # and allocate what they need in the first ones, which cannot be captured.
 WARM_UP = 3
+_CAPTURE = threading.Lock()
 
 
 class Step:
@@ -105,9 +107,11 @@ class Step:
         """Capture the step for batches of this size, which does not take it."""
         groups = self.run.optimizer.param_groups
         graph = torch.cuda.CUDAGraph()
+        # Other threads, which train other runs, go on meanwhile; but one captures at a time.
+        mode = {"stream": torch.cuda.current_stream(), "capture_error_mode": "thread_local"}
         try:
             _set_capturable(groups, True)
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            with _CAPTURE, torch.cuda.graph(graph, **mode):
                 self._compute(positions)
             self._graphs[len(positions)] = graph
         except RuntimeError as error:
