@@ -67,19 +67,22 @@ def test_without_a_gpu():
 
 
 def test_tf32_is_on_where_it_was_asked_for_alone():
+    def switches():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
+    with tf32():  # from PyTorch's own defaults, and back to them
+        assert switches() == (True, True)
+    assert switches() == (False, True)
+
     cpu = torch.device("cpu")
-    backends = torch.backends
-    if not hasattr(backends.cuda.matmul, "fp32_precision"):
-        pytest.skip("older switches of torch < 2.9")
-    owners = (backends.cuda.matmul, backends.cudnn.conv)
     prepare_training(cpu, torch.get_num_threads())
-    assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+    assert switches() == (False, False)
     with tf32():
-        assert [owner.fp32_precision for owner in owners] == ["tf32", "tf32"]
         with tf32(enabled=False):
-            assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
-        assert [owner.fp32_precision for owner in owners] == ["tf32", "tf32"]
-    assert [owner.fp32_precision for owner in owners] == ["ieee", "ieee"]
+            assert switches() == (False, False)
+        assert switches() == (True, True)
+    assert switches() == (False, False)
     assert precision_in_force("tf32", cpu) == "float32"
     assert precision_in_force("tf32", torch.device("cuda")) == "tf32"
     assert precision_in_force("bfloat16", cpu) == "bfloat16"

@@ -81,7 +81,7 @@ def set_threads(threads: int) -> None:
 def prepare_training(device: torch.device, threads: int) -> None:
     """Let this process train on a device, in full float32, with `threads` CPU threads."""
     set_threads(threads)
-    _set_tf32(False)  # it is PyTorch's default for convolutions on GPUs
+    _set_tf32(False, False)  # it is PyTorch's default for convolutions on GPUs
     if device.type == "cuda":
         # Batches have one or two sizes: choosing the fastest convolutions for them pays.
         torch.backends.cudnn.benchmark = True
@@ -95,29 +95,26 @@ def tf32(enabled: bool = True) -> Iterator[None]:
     TF32 is a mode of NVIDIA GPUs that rounds factors to 10 bits; elsewhere it changes nothing.
     """
     before = _tf32()
-    _set_tf32(enabled)
+    _set_tf32(enabled, enabled)
     try:
         yield
     finally:
-        _set_tf32(before)
+        _set_tf32(*before)
 
 
-# torch >= 2.9 has new switches; reading the older ones after these were used is an error there.
-_NEW_SWITCHES = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+def _tf32() -> tuple[bool, bool]:
+    """Return whether matrix products and convolutions of float32 numbers are computed in TF32."""
+    matmul, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        # torch >= 2.9: reading an older switch is an error once a new one was written.
+        return matmul.fp32_precision == "tf32", convolutions.conv.fp32_precision == "tf32"
+    return matmul.allow_tf32, convolutions.allow_tf32
 
 
-def _tf32() -> bool:
-    if _NEW_SWITCHES:
-        return torch.backends.cudnn.conv.fp32_precision == "tf32"
-    return torch.backends.cudnn.allow_tf32
-
-
-def _set_tf32(enabled: bool) -> None:
-    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
-    if _NEW_SWITCHES:
-        cuda.matmul.fp32_precision = cudnn.conv.fp32_precision = "tf32" if enabled else "ieee"
-    else:
-        cuda.matmul.allow_tf32 = cudnn.allow_tf32 = enabled
+def _set_tf32(matmul: bool, convolutions: bool) -> None:
+    # Writing an older switch writes the new ones too, and leaves both kinds readable.
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def precision_in_force(precision: str, device: torch.device) -> str:
