@@ -91,6 +91,13 @@ def main() -> None:
             family: {width: report(family, width, device, args) for width in args.widths}
             for family in args.families
         }
+    for family, lines in rates.items():
+        loops = zip(*lines.values(), strict=True)
+        naive, plain, engine = (sum(1 / rate for rate in loop) for loop in loops)
+        print(
+            f"{family:8}   all {' ' * 29}  {naive / engine:5.2f}  {plain / engine:5.2f}  "
+            "(one image at each width)"
+        )
     if args.plot:
         plot(rates, name, args)
 
