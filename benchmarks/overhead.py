@@ -1,9 +1,9 @@
 """What evaluations, history, snapshots and saving add to the time of a training.
 
-As at the scale `paper`: batches of 128, an evaluation of the training and the test set every 10
-epochs, a test set a fifth as large, and a leased run's folder. Snapshots are more frequent: one in
-20 epochs, where the paper's are 20 in 4,000. Slices of 10 epochs with and without all that take
-turns in one process; the median of the ratios is printed.
+Epochs, evaluations and saves take turns, and the median of the ratios is printed. Each is weighed
+as at the scale `paper`: batches of 128; the training set and the test set, a fifth as large, are
+evaluated every 10 epochs; 20 snapshots and 6 states in 4,000 epochs of 49,000 images; an autosave
+every five minutes; a look at the clock and at signals after each step.
 
 python benchmarks/overhead.py
 python benchmarks/overhead.py --widths 4 16 64 --device cuda --images 49000
@@ -15,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,13 +24,14 @@ from smoothdescent.config.schema import Experiment
 from smoothdescent.devices import prepare_training
 from smoothdescent.lease import Lease
 from smoothdescent.training.data import TrainingData
-from smoothdescent.training.engine import train
+from smoothdescent.training.engine import evaluation_row, train
 from smoothdescent.training.folder import RunFolder, StopRequest
-from smoothdescent.training.run import Run, new_run
+from smoothdescent.training.run import new_run
 from smoothdescent.training.step import Step
 
-EPOCHS = 10
-SLICES = 5
+BATCH, EVALUATE_EVERY, AUTOSAVE_MINUTES = 128, 10, 5
+EPOCHS, IMAGES, SAVES = 4000, 49000, 26
+TURNS = 11
 SIZE = 32
 CLASSES = 10
 
@@ -46,79 +48,77 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     prepare_training(device, 1)
-    request = StopRequest()
-    print("width  s of 10 epochs  added")
+    print("width  s of an epoch  evaluations  each step   saves    all")
     for width in args.widths:
-        bare, full = Training(width, args.images, device), Training(width, args.images, device)
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / "run"
-            with Lease(path) as lease:
-                folder = RunFolder(path, {}, "", lease)
-                full.save_in(folder, request)
-                pairs = [(bare.seconds(), full.seconds()) for _ in range(1 + SLICES)][1:]
-        ratio = statistics.median(f / b for b, f in pairs)
-        print(
-            f"{width:5} {statistics.median(b for b, _ in pairs):15.2f} {ratio - 1:6.1%}", flush=True
+        report(width, args.images, device)
+
+
+def report(width: int, images: int, device: torch.device) -> None:
+    """Print what each part adds to a training."""
+    experiment = Experiment(
+        data={"dataset": "procedural"},
+        network="convnet",
+        optimizer={"name": "sgd", "learning_rate": 1e-4},
+        batch_size=BATCH,
+        widths=[width],
+        seeds=[0],
+        epochs=10**6,
+        evaluate_every=10**6,
+        measure={"paths": {"family": "shift"}},
+    )
+    data = random_data(images, images // 5, device)
+    shape = {"num_classes": CLASSES, "image_size": SIZE}
+    run = new_run(experiment, width=width, seed=0, device=device, **shape)
+    run.history.append({"epoch": 0})
+    step = Step(run, data, experiment)
+    listener = StopRequest().listener()
+
+    def epoch() -> None:
+        train(run, data, experiment, seed=0, until=run.epoch + 1, evaluate_at=set(), step=step)
+
+    with tempfile.TemporaryDirectory() as temporary, Lease(Path(temporary) / "run") as lease:
+        folder = RunFolder(Path(temporary) / "run", {}, "", lease)
+
+        def looks() -> None:
+            for _ in range(100):
+                folder.save_if_due(run, listener, AUTOSAVE_MINUTES)
+
+        def save() -> None:
+            folder.save_snapshot(run)
+            folder.save_progress(run)
+
+        parts = (epoch, lambda: evaluation_row(run, data), looks, save)
+        turns = [[clocked(part, device) for part in parts] for _ in range(1 + TURNS)][1:]
+    steps = -(-images // BATCH)
+    added = []
+    for training, evaluation, look, saving in turns:
+        paper = training * IMAGES / images
+        saves = SAVES / (EPOCHS * paper) + 1 / (60 * AUTOSAVE_MINUTES)
+        shares = (
+            evaluation / (EVALUATE_EVERY * training),
+            steps * look / 100 / training,
+            saving * saves,
         )
+        added.append((*shares, sum(shares)))
+    evaluations, looking, saves, everything = (
+        statistics.median(part) for part in zip(*added, strict=True)
+    )
+    print(
+        f"{width:5} {statistics.median(turn[0] for turn in turns):14.3f} {evaluations:12.1%} "
+        f"{looking:10.2%} {saves:7.2%} {everything:6.1%}",
+        flush=True,
+    )
 
 
-class Training:
-    """A training in slices of some epochs.
-
-    Args:
-        width: of its ConvNet.
-        images: in the training set.
-        device: where to train.
-    """
-
-    def __init__(self, width: int, images: int, device: torch.device):
-        self.experiment = Experiment(
-            data={"dataset": "procedural"},
-            network="convnet",
-            optimizer={"name": "sgd", "learning_rate": 1e-4},
-            batch_size=128,
-            widths=[width],
-            seeds=[0],
-            epochs=10**6,
-            evaluate_every=10**6,
-            measure={"paths": {"family": "shift"}},
-        )
-        self.data = random_data(images, images // 5, device)
-        shape = {"num_classes": CLASSES, "image_size": SIZE}
-        self.run: Run = new_run(self.experiment, width=width, seed=0, device=device, **shape)
-        self.run.history.append({"epoch": 0})
-        self.step = Step(self.run, self.data, self.experiment)
-        self.hooks = {}
-
-    def save_in(self, folder: RunFolder, request: StopRequest) -> None:
-        """Evaluate every 10 epochs from now on, and save as the workflow does."""
-        self.experiment = self.experiment.model_copy(update={"evaluate_every": EPOCHS})
-        listener = request.listener()
-
-        def on_epoch() -> None:
-            if self.run.epoch % (2 * EPOCHS) == 0:
-                folder.save_snapshot(self.run)
-
-        self.hooks = {
-            "on_step": lambda samples: folder.save_if_due(self.run, listener, minutes=5),
-            "on_epoch": on_epoch,
-        }
-
-    def seconds(self) -> float:
-        """Train for some epochs and return the time."""
-        start = time.perf_counter()
-        until = self.run.epoch + EPOCHS
-        train(
-            self.run,
-            self.data,
-            self.experiment,
-            seed=0,
-            until=until,
-            evaluate_at=set(),
-            step=self.step,
-            **self.hooks,
-        )
-        return time.perf_counter() - start
+def clocked(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that some work takes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def random_data(train_images: int, test_images: int, device: torch.device) -> TrainingData:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
+EVALUATION_BATCH = {"cpu": 128, "cuda": 2000}
 
 
 @torch.no_grad()
