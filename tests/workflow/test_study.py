@@ -1,11 +1,13 @@
 """The whole study, small, through Snakemake: files, reruns, single figures, faults."""
 
+import json
 import shutil
 
 import pandas as pd
 import pytest
 from workflow.study import NAME, SIZES
 
+from smoothdescent.devices import choose_device, describe
 from smoothdescent.files import read_metadata, read_table
 
 pytestmark = pytest.mark.slow
@@ -79,6 +81,10 @@ def test_checkpoint_tables_have_the_specified_columns(finished_study):
 def test_tables_agree_with_the_runs(finished_study):
     history = read_table(finished_study.results / "history.parquet").to_pandas()
     sharpness = read_table(finished_study.results / "sharpness.parquet").to_pandas()
+    for name in ("history", "sharpness"):
+        metadata = read_metadata(finished_study.results / f"{name}.parquet")
+        assert json.loads(metadata["training_devices"]) == [describe(choose_device("auto"))]
+        assert json.loads(metadata["training_precisions"]) == ["float32"]
     assert len(history) == 4 * 5
     labels = read_table(finished_study.results / "labels.parquet").to_pandas()
     assert labels["is_noisy"].sum() == 20 and len(labels) == 100

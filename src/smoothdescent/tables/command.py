@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from smoothdescent.config.load import read_experiment
 from smoothdescent.config.schema import Experiment
@@ -39,20 +40,23 @@ def run(args: argparse.Namespace) -> None:
         UserError: a run's table is missing or damaged.
     """
     study, _, experiment = read_experiment(args.config)
-    metadata = {
-        "experiment_config": experiment.model_dump(mode="json"),
-        "dataset_config": study.datasets[experiment.data.dataset].model_dump(mode="json"),
-        "config_hash": study.identity(),
-        "hessian_normalisation": experiment.measure.hessian,
-        **provenance(),
-    }
     runs = [
         args.folder / "runs" / run_name(width, seed)
         for width in experiment.widths
         for seed in experiment.seeds
     ]
-    histories = [read_table(history_path(run)).to_pandas() for run in runs]
-    history = pd.concat(histories, ignore_index=True)
+    histories = [read_table(history_path(run)) for run in runs]
+    metadata = {
+        "experiment_config": experiment.model_dump(mode="json"),
+        "dataset_config": study.datasets[experiment.data.dataset].model_dump(mode="json"),
+        "config_hash": study.identity(),
+        "hessian_normalisation": experiment.measure.hessian,
+        # TF32 is full float32 on a device that lacks it: what was asked for is not what was done.
+        "training_devices": _noted(histories, "device"),
+        "training_precisions": _noted(histories, "precision"),
+        **provenance(),
+    }
+    history = pd.concat([table.to_pandas() for table in histories], ignore_index=True)
     # A run may have been trained farther than is asked for now.
     history = history[history["epoch"] <= experiment.epochs]
     write_table(args.output_history, history, metadata)
@@ -63,6 +67,11 @@ def run(args: argparse.Namespace) -> None:
     means = means[(means["volume"] == 0) | (means["epoch"] == experiment.epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
     write_table(args.output_sharpness, means, metadata)
+
+
+def _noted(tables: list[pa.Table], key: str) -> list[str]:
+    """Return the different values that the tables' metadata have for a key."""
+    return sorted({table.schema.metadata[key.encode()].decode() for table in tables})
 
 
 def checkpoint_tables(run: Path, experiment: Experiment) -> list[Path]:
