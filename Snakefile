@@ -1,4 +1,4 @@
-# From images to figures: decode, corrupt labels, train in segments, measure, gather, draw, decide.
+# From images to figures: decode, corrupt labels, train, measure, gather, draw, decide.
 # What is computed is in src/smoothdescent; the rules name files and resources.
 
 from snakemake.utils import min_version
@@ -24,13 +24,26 @@ include: "workflow/rules/verdict.smk"
 rule all:
     default_target: True
     input:
-        [figure_file(name, "pdf") for name in figures_of(STUDY.experiments)],
-        RESULTS / "verdict.md",
+        everything,
     localrule: True
+    message:
+        "All products of the study are there"
 
 
-onstart:
-    write_configurations()
+rule train:
+    input:
+        [of_all_runs(files, e) for e in STUDY.experiments for files in (snapshots, histories)],
+    localrule: True
+    message:
+        "All runs are trained"
+
+
+rule measure:
+    input:
+        [of_all_runs(checkpoint_tables, experiment) for experiment in STUDY.experiments],
+    localrule: True
+    message:
+        "All checkpoints are measured"
 
 
 onsuccess:

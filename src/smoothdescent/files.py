@@ -59,6 +59,13 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def put_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that it can be made again; return its new name."""
+    aside = path.with_name(f"{path.name}.unusable")
+    os.replace(path, aside)
+    return aside
+
+
 @contextlib.contextmanager
 def _write_faults_told(path: Path) -> Iterator[None]:
     """Turn the faults of writing `path` that a user can mend into a UserError."""
@@ -137,6 +144,26 @@ def code_digest(*files: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def safetensors_header(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file, without a library that needs torch.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not safetensors, or has not the size that its header tells.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > size:
+            raise ValueError("its header is longer than the file")
+        header = json.loads(file.read(length))
+    metadata = header.pop("__metadata__", {})
+    told = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    if told != size:
+        raise ValueError(f"it has {size} bytes, but its header tells {told}")
+    return metadata
+
+
 def write_table(
     path: str | Path, table: pa.Table | pd.DataFrame, metadata: dict[str, Any] | None = None
 ) -> None:
@@ -158,21 +185,21 @@ def write_table(
     }
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **pairs})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file.
 
     Raises:
-        UserError: the file is missing, truncated or not Parquet, or lacks one of `columns`.
+        UserError: the file is missing, damaged or not Parquet, or lacks one of `columns`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # ParquetFile reads this one file; read_table would take parent folders for partitions.
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             missing = [name for name in columns or [] if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(
@@ -183,12 +210,26 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a Parquet file") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is truncated or not a Parquet file: {error}") from error
+        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from error
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Return the key-value metadata of a Parquet file, as strings."""
+    """Return the key-value metadata of a Parquet file, as strings.
+
+    Raises:
+        UserError: the file is missing, truncated or not Parquet.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pairs = pq.read_schema(path).metadata or {}
-    return {key.decode(): value.decode() for key, value in pairs.items()}
+    try:
+        return table_metadata(pq.read_schema(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a Parquet file") from None
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from error
+
+
+def table_metadata(schema: pa.Schema) -> dict[str, str]:
+    """Return the key-value metadata of a table's schema, as strings."""
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}

@@ -17,7 +17,6 @@ SIZES = {
     "widths": [1, 2],
     "seeds": [0, 1],
     "epochs": 4,
-    "segments": [2],
     "snapshots": [0, 1],
     "evaluate_every": 1,
     "batch_size": 20,
@@ -37,6 +36,7 @@ class Study:
         demo["experiments"] = {
             name: block if name == NAME else None for name, block in demo["experiments"].items()
         }
+        demo["defaults"]["seeds_per_job"] = 1
         self.set(**SIZES)
 
     @property

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import time
+from functools import cache, partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,12 +12,15 @@ from snakemake.exceptions import WorkflowError
 SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
+from smoothdescent.config.command import stage_settings
 from smoothdescent.config.load import dump, resolve
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
 from smoothdescent.figures.captions import caption, heading
-from smoothdescent.files import canonical_json, write_text
-from smoothdescent.plan.forecast import Calibration, job_memory, job_seconds
+from smoothdescent.files import canonical_json
+from smoothdescent.layout import history_path, run_name, sharpness_path, snapshot_path
+from smoothdescent.plan.forecast import Calibration, job_memory, job_name, job_seconds
+from smoothdescent.products import damaged
 
 # Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
 # environment is not activated, unless rules are given conda environments. They take the place of
@@ -38,181 +42,184 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 STARTED = time.time()
-GREATER = 2  # a job asks for so many times the time that it is expected to need
+RUNTIME_SAFETY = 2  # a job asks for so many times the time that it is expected to need
 UNPLANNED_MB = 8000  # the memory that it asks for if `snakemake plan` has not been run
-MOST_TIMES = 3  # so many times that memory in its later attempts
+MEMORY_STEPS = 3  # so many times that memory in its later attempts
 RESULTS = Path(STUDY.results) / STUDY.scale
-EXPERIMENT = RESULTS / "{experiment}"
-# What jobs leave behind: receipts that say how far their runs are. What the runs have computed is in
-# EXPERIMENT / "runs", which no rule declares, because Snakemake deletes what rules declare.
-TRAINED = EXPERIMENT / "training" / "{pack}_e{end}.json"
-MEASURED = EXPERIMENT / "measuring" / "{pack}_e{end}.json"
-LOGS = EXPERIMENT / "logs"
-BENCHMARKS = EXPERIMENT / "benchmarks"
-TABLES = ("history", "sharpness")
-STUDY_FILE = RESULTS / "study.yaml"
 COSTS_FILE = RESULTS / "costs.json"
 COSTS = Calibration.load(COSTS_FILE) if COSTS_FILE.exists() else None
-PACKS = {name: STUDY.packs(name) for name in STUDY.experiments}
+TABLES = ("history", "sharpness")
+GPUS = int(STUDY.device != "cpu")  # of a training or measuring job
 
 
 wildcard_constraints:
     experiment="|".join(STUDY.experiments),
     dataset="|".join(STUDY.datasets),
     figure="|".join([*FIGURES, *STUDY.experiments]),
-    pack=r"w\d+_s\d+(-w\d+_s\d+)?",
-    end=r"\d+",
+    width=r"\d+",
+    seed=r"\d+",
 
 
-def block(wildcards):
-    """Return the experiment that a job belongs to."""
-    return STUDY.experiments[wildcards.experiment]
+def data_file(dataset):
+    """Return the decoded images of a data set."""
+    return RESULTS / "data" / f"{dataset}.safetensors"
 
 
-def fill(pattern, wildcards):
-    """Return a path pattern with a job's wildcards filled in."""
-    return str(pattern).format(**dict(wildcards.items()))
+def experiment_data(experiment):
+    """Return the decoded images of an experiment."""
+    return data_file(STUDY.experiments[experiment].data.dataset)
 
 
-def data_file(wildcards):
-    """Return the decoded data set of a job's experiment."""
-    return f"{RESULTS}/data/{block(wildcards).data.dataset}.safetensors"
+def images(wildcards):
+    """Return the decoded images of a job's experiment."""
+    return experiment_data(wildcards.experiment)
 
 
-def data_identity(wildcards):
-    """Return a hash of what determines a decoded data set."""
-    return STUDY.data_identity(wildcards.dataset)
+def dataset_settings(wildcards):
+    """Return a data set's block as JSON."""
+    return canonical_json(STUDY.datasets[wildcards.dataset].model_dump(mode="json"))
 
 
-def data_settings(wildcards):
-    """Return the file with a data set's block, which also says where its images lie."""
-    return str(RESULTS / "data" / f"{wildcards.dataset}.json")
+@cache
+def settings_of(experiment, stage):
+    """Return what determines a stage's results as JSON: its job gets the settings by value."""
+    return stage_settings(STUDY.resolved(experiment), stage)
 
 
 def label_settings(wildcards):
-    """Return what determines the labels, beside the data, as JSON."""
-    return canonical_json(STUDY.label_settings(wildcards.experiment))
+    """Return what determines the labels, beside the data."""
+    return settings_of(wildcards.experiment, "make-labels")
 
 
-def training_identity(wildcards):
-    """Return a hash of what determines the weights after a given epoch."""
-    return STUDY.training_identity(wildcards.experiment)
+def table_settings(wildcards):
+    """Return what determines an experiment's tables, beside those of its runs."""
+    return settings_of(wildcards.experiment, "tables")
 
 
-def measure_identity(wildcards):
-    """Return a hash of what determines the sharpness of given weights."""
-    return STUDY.measure_identity(wildcards.experiment)
+# Snakemake makes a rule of an experiment's trainings and one of its measuring: their outputs depend
+# on the experiment, which those of one rule cannot. With `seeds_per_job`, there is one for each
+# group of seeds. SEEDS lists (experiment, seeds), the seeds being a wildcard where a job has one.
+SEEDS = [
+    (name, group)
+    for name, experiment in STUDY.experiments.items()
+    for group in ([["{seed}"]] if experiment.seeds_per_job == 1 else experiment.seed_groups)
+]
 
 
-def table_identity(wildcards):
-    """Return what the aggregated tables depend on beside the tables of the runs."""
-    experiment = block(wildcards)
-    return f"{experiment.measure.hessian} {experiment.threshold_accuracy}"
+def rule_name(stage, experiment, seeds):
+    """Return the name of the rule that trains or measures some seeds of an experiment."""
+    suffix = "" if seeds == ["{seed}"] else "_" + job_name(None, seeds)
+    return f"{stage}_{experiment}{suffix}"
 
 
-def config_file(wildcards):
-    """Return the file of an experiment's resolved configuration.
-
-    It is no input: what makes a job run again are the hashes of the keys that it depends on.
-    """
-    return fill(EXPERIMENT / "config.yaml", wildcards)
+def runs(experiment, seeds):
+    """Return the folders of a job's runs, as a pattern."""
+    return [RESULTS / experiment / "runs" / run_name("{width}", seed) for seed in seeds]
 
 
-def write_configurations():
-    """Put the configuration in force beside the results of every experiment and data set."""
-    texts = {STUDY_FILE: dump(STUDY)}
-    for name, experiment in STUDY.experiments.items():
-        texts[RESULTS / name / "config.yaml"] = dump(STUDY.restricted_to(name))
-        dataset = experiment.data.dataset
-        settings = STUDY.datasets[dataset].model_dump(mode="json")
-        texts[RESULTS / "data" / f"{dataset}.json"] = canonical_json(settings)
-    for path, text in texts.items():
-        if not path.exists() or path.read_text() != text:
-            write_text(path, text)
+def snapshots(experiment, seeds):
+    """Return the snapshots of a job's runs."""
+    epochs = STUDY.experiments[experiment].snapshot_epochs
+    return [snapshot_path(run, epoch) for run in runs(experiment, seeds) for epoch in epochs]
 
 
-def trained_before(wildcards):
-    """Return the receipt of the segment before; none for the first."""
-    start = block(wildcards).segment_start(int(wildcards.end))
-    receipt = str(TRAINED).replace("{end}", str(start))
-    return [fill(receipt, wildcards)] if start else []
+def histories(experiment, seeds):
+    """Return the histories of a job's runs."""
+    return [history_path(run) for run in runs(experiment, seeds)]
 
 
-def pack_runs(wildcards):
-    """Return the runs that a job trains or measures."""
-    return " ".join(PACKS[wildcards.experiment][wildcards.pack])
+def checkpoint_tables(experiment, seeds):
+    """Return the tables that are measured of a job's runs."""
+    epochs = STUDY.experiments[experiment].snapshot_epochs
+    return [sharpness_path(run, epoch) for run in runs(experiment, seeds) for epoch in epochs]
+
+
+def of_all_runs(files, experiment):
+    """Return some files of all runs of an experiment."""
+    block = STUDY.experiments[experiment]
+    return expand(files(experiment, ["{seed}"]), width=block.widths, seed=block.seeds)
+
+
+def all_histories(wildcards):
+    """Return the histories of an experiment's runs."""
+    return of_all_runs(histories, wildcards.experiment)
+
+
+def all_checkpoints(wildcards):
+    """Return the tables of an experiment's checkpoints."""
+    return of_all_runs(checkpoint_tables, wildcards.experiment)
 
 
 def runs_folder(wildcards):
     """Return the folder of the folders of an experiment's runs."""
-    return fill(EXPERIMENT / "runs", wildcards)
+    return str(RESULTS / wildcards.experiment / "runs")
 
 
-def experiment_folder(wildcards):
-    """Return the folder of an experiment's results."""
-    return f"{RESULTS}/{wildcards.experiment}"
+def job_file(folder, experiment, stage, seeds, suffix):
+    """Return the log or benchmark of a job that trains or measures."""
+    return RESULTS / experiment / folder / stage / f"{job_name('{width}', seeds)}{suffix}"
 
 
-def figure_stem(wildcards):
-    """Return a figure's file without its suffix."""
-    return f"{RESULTS}/figures/{wildcards.figure}"
+def job_settings(wildcards, experiment, stage):
+    """Return what determines the results of a training or measuring job."""
+    return settings_of(experiment, stage)
 
 
-def snapshot_epochs(wildcards):
-    """Return the epochs whose weights are kept up to a segment's end."""
-    return " ".join(map(str, block(wildcards).snapshot_epochs(int(wildcards.end))))
+def job_message(stage, experiment, seeds):
+    """Return what Snakemake prints of a job, in place of the names of all its files."""
+    job = job_name("{wildcards.width}", [str(s).replace("{", "{wildcards.") for s in seeds])
+    epochs = STUDY.experiments[experiment].snapshot_epochs
+    done = {
+        "train": f"Training {job} of {experiment} to epoch {epochs[-1]}",
+        "measure": f"Measuring {len(epochs)} checkpoints of {job} of {experiment}",
+    }
+    return f"{done[stage]}; log: {{log}}"
 
 
-def receipts(wildcards, pattern, ends):
-    """Return the receipts of all jobs of an experiment, for some ends of segments."""
-    packs = PACKS[wildcards.experiment]
-    return expand(pattern, experiment=wildcards.experiment, pack=packs, end=ends)
+def job_command(stage, experiment, seeds):
+    """Return the command that trains or measures some seeds of an experiment.
+
+    What is written into it as it stands does not determine results: it may change without a job
+    running again.
+    """
+    epochs = " ".join(map(str, STUDY.experiments[experiment].snapshot_epochs))
+    names = " ".join(
+        run_name("{wildcards.width}", str(s).replace("{", "{wildcards.")) for s in seeds
+    )
+    options = {
+        "train": f"--autosave-minutes {STUDY.autosave_minutes}",
+        "measure-runs": f"--memory {STUDY.memory}",
+    }
+    return (
+        f"exec python -m smoothdescent {stage} --experiment {experiment}"
+        " --settings {params.settings:q} --data {input.data} --labels {input.labels}"
+        f" --runs {names} --snapshots {epochs} --folder {RESULTS / experiment / 'runs'}"
+        f" --device {STUDY.device} --threads {{threads}} {options[stage]} >> {{log}} 2>&1"
+    )
 
 
-def job_minutes(wildcards, attempt, kind):
+def job_minutes(wildcards, attempt, experiment, stage, seeds):
     """Return the time that a job asks for on a cluster, from `snakemake plan`'s costs."""
     longest = 60 * STUDY.longest_job_hours
-    name, end = wildcards.experiment, int(wildcards.end)
-    if COSTS is None or name not in COSTS.experiments:
+    if COSTS is None or experiment not in COSTS.experiments:
         return int(longest)
-    seconds = job_seconds(COSTS, STUDY, name, wildcards.pack, end, kind)
-    return int(min(longest, 10 + attempt * GREATER * seconds / 60))
+    resolved, width = STUDY.experiments[experiment], int(wildcards.width)
+    seconds = job_seconds(COSTS, resolved, experiment, width, len(seeds), stage)
+    return int(min(longest, 10 + attempt * RUNTIME_SAFETY * seconds / 60))
 
 
-def training_minutes(wildcards, attempt):
-    """Return the time that a training job asks for."""
-    return job_minutes(wildcards, attempt, "train")
-
-
-def measuring_minutes(wildcards, attempt):
-    """Return the time that a measuring job asks for."""
-    return job_minutes(wildcards, attempt, "measure")
-
-
-def job_megabytes(wildcards, attempt):
+def job_megabytes(wildcards, attempt, experiment):
     """Return the main memory that a training or measuring job asks for on a cluster."""
     megabytes = UNPLANNED_MB
-    if COSTS is not None and wildcards.experiment in COSTS.experiments:
+    if COSTS is not None and experiment in COSTS.experiments:
         # Two processes of Snakemake are in the job too.
-        megabytes = 1000 + 1.25 * job_memory(COSTS.experiments[wildcards.experiment]) / 1e6
-    return int(min(attempt, MOST_TIMES) * megabytes)
-
-
-def all_trained(wildcards):
-    """Return the receipts of the last segments."""
-    return receipts(wildcards, TRAINED, [block(wildcards).epochs])
-
-
-def all_measured(wildcards):
-    """Return the receipts of measuring, while the training goes on or at its end."""
-    experiment = block(wildcards)
-    every = STUDY.measure_after == "segment"
-    return receipts(wildcards, MEASURED, experiment.boundaries if every else [experiment.epochs])
+        megabytes = 1000 + 1.25 * job_memory(COSTS.experiments[experiment]) / 1e6
+    return int(min(attempt, MEMORY_STEPS) * megabytes)
 
 
 def figure_file(name, suffix):
     """Return the file of a figure."""
-    return f"{RESULTS}/figures/{name}.{suffix}"
+    return RESULTS / "figures" / f"{name}.{suffix}"
 
 
 def figure_experiments(name):
@@ -220,23 +227,19 @@ def figure_experiments(name):
     return [name for name in shown_experiments(name) if name in STUDY.experiments]
 
 
-def all_tables():
-    """Return the tables of all experiments of the study."""
-    return expand(EXPERIMENT / "{table}.parquet", experiment=STUDY.experiments, table=TABLES)
+def tables_of(experiments):
+    """Return the tables of some experiments."""
+    return [RESULTS / name / f"{table}.parquet" for name in experiments for table in TABLES]
 
 
 def figure_tables(wildcards):
     """Return the tables that a figure reads."""
-    return expand(
-        EXPERIMENT / "{table}.parquet",
-        experiment=figure_experiments(wildcards.figure),
-        table=TABLES,
-    )
+    return tables_of(figure_experiments(wildcards.figure))
 
 
 def figure_folders(wildcards):
     """Return the folders of the experiments that a figure shows."""
-    return [f"{RESULTS}/{experiment}" for experiment in figure_experiments(wildcards.figure)]
+    return [str(RESULTS / experiment) for experiment in figure_experiments(wildcards.figure)]
 
 
 def figure_labels(wildcards):
@@ -244,13 +247,48 @@ def figure_labels(wildcards):
     return {"figure": wildcards.figure, "shows": heading(wildcards.figure)}
 
 
+def figure_files():
+    """Return the files of all figures of the study."""
+    names = figures_of(list(STUDY.experiments))
+    return [figure_file(name, suffix) for name in names for suffix in ("pdf", "png", "parquet")]
+
+
+def products():
+    """Return all files that the study makes, each group of files that one job makes as a list."""
+    groups = [[data_file(block.data.dataset)] for block in STUDY.experiments.values()]
+    for name, block in STUDY.experiments.items():
+        groups.append([RESULTS / name / "labels.parquet"])
+        groups.append([*tables_of([name]), RESULTS / name / "config.yaml"])
+        for width in block.widths:
+            for seed in block.seeds:
+                run = RESULTS / name / "runs" / run_name(width, seed)
+                epochs = block.snapshot_epochs
+                kept = [snapshot_path(run, epoch) for epoch in epochs]
+                groups.append([*kept, history_path(run)])
+                groups.append([sharpness_path(run, epoch) for epoch in epochs])
+    groups += [[file] for file in figure_files()]
+    groups.append([RESULTS / f"verdict.{suffix}" for suffix in ("parquet", "md", "html")])
+    return groups
+
+
+def everything(wildcards):
+    """Return all products; those that are damaged are made again, as if `--forcerun` named them.
+
+    Snakemake itself looks at the dates of files alone.
+    """
+    groups = products()
+    found = damaged(groups)
+    for path, reason in found.items():
+        print(f"{path} {reason}; it will be made again", file=sys.stderr)
+    workflow.dag.forcefiles.update(map(str, found))
+    return [path for group in groups for path in group]
+
+
 def name_new_figures():
     """Say which figures this invocation has drawn."""
-    names = figures_of(STUDY.experiments)
-    files = [figure_file(name, suffix) for name in names for suffix in ("pdf", "png")]
-    new = [f for f in files if os.path.exists(f) and os.path.getmtime(f) >= STARTED]
+    new = [f for f in figure_files() if f.exists() and f.stat().st_mtime >= STARTED]
     if new:
-        print("Figures drawn:", *new, sep="\n  ")
+        print("Figures drawn:", *(f for f in new if f.suffix != ".parquet"), sep="\n  ")
     verdict = RESULTS / "verdict.md"
     if verdict.exists() and verdict.stat().st_mtime >= STARTED:
         print(f"Verdict on the paper's findings: {verdict}")

@@ -12,7 +12,7 @@ rule dump_config:
 
 rule prepare_data:
     output:
-        RESULTS / "data/{dataset}.safetensors",
+        update(data_file("{dataset}")),
     log:
         RESULTS / "logs/prepare_data/{dataset}.log",
     benchmark:
@@ -21,22 +21,21 @@ rule prepare_data:
         "../../envs/torch.yaml"
     threads: 2
     params:
-        identity=data_identity,
-        settings=data_settings,
+        settings=dataset_settings,
     shell:
-        "exec python -m smoothdescent prepare-data --settings {params.settings}"
+        "exec python -m smoothdescent prepare-data --settings {params.settings:q}"
         " --name {wildcards.dataset} --threads {threads} --output {output} > {log} 2>&1"
 
 
 rule make_labels:
     input:
-        data=data_file,
+        data=images,
     output:
-        EXPERIMENT / "labels.parquet",
+        update(RESULTS / "{experiment}/labels.parquet"),
     log:
-        LOGS / "make_labels.log",
+        RESULTS / "{experiment}/logs/make_labels.log",
     benchmark:
-        BENCHMARKS / "make_labels.tsv"
+        RESULTS / "{experiment}/benchmarks/make_labels.tsv"
     conda:
         "../../envs/torch.yaml"
     params:

@@ -5,22 +5,22 @@
 
 # Captions reach the report by this way: as params, they would be listed there once more, and a
 # reworded one would redraw its figure.
-config["captions"] = {name: caption(name) for name in figures_of(STUDY.experiments)}
+config["captions"] = {name: caption(name) for name in figures_of(list(STUDY.experiments))}
 
 
 rule draw_figure:
     input:
         figure_tables,
     output:
-        pdf=RESULTS / "figures/{figure}.pdf",
+        pdf=figure_file("{figure}", "pdf"),
         # The report shows the PNG: browsers show a PDF in a frame of their own.
         png=report(
-            RESULTS / "figures/{figure}.png",
+            figure_file("{figure}", "png"),
             caption="../report/figure.rst",
             category="Figures",
             labels=figure_labels,
         ),
-        table=RESULTS / "figures/{figure}.parquet",
+        table=figure_file("{figure}", "parquet"),
     log:
         RESULTS / "logs/draw_figure/{figure}.log",
     benchmark:
@@ -29,13 +29,13 @@ rule draw_figure:
         "../../envs/figures.yaml"
     params:
         folders=figure_folders,
-        output=figure_stem,
+        output=lambda wildcards: str(RESULTS / "figures" / wildcards.figure),
     shell:
         "exec python -m smoothdescent figure {wildcards.figure} --tables {params.folders}"
         " --output {params.output} > {log} 2>&1"
 
 
-for name in figures_of(STUDY.experiments):
+for name in figures_of(list(STUDY.experiments)):
 
     rule:
         name:

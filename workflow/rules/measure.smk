@@ -1,54 +1,54 @@
-# Sharpness of the checkpoints, and the tables of an experiment.
+# Sharpness of the snapshots, one table each, and the tables of an experiment.
 
+for experiment, seeds in SEEDS:
 
-# One job measures what a job before it has trained.
-rule measure_runs:
-    input:
-        data=data_file,
-        labels=EXPERIMENT / "labels.parquet",
-        trained=TRAINED,
-    output:
-        MEASURED,
-    log:
-        LOGS / "measure/{pack}_e{end}.log",
-    benchmark:
-        BENCHMARKS / "measure/{pack}_e{end}.tsv"
-    conda:
-        "../../envs/torch.yaml"
-    threads: STUDY.threads
-    resources:
-        runtime=measuring_minutes,
-        mem_mb=job_megabytes,
-    params:
-        config=config_file,
-        identity=measure_identity,
-        runs=pack_runs,
-        snapshots=snapshot_epochs,
-        folder=runs_folder,
-    shell:
-        "exec python -m smoothdescent measure-runs --config {params.config} --data {input.data}"
-        " --labels {input.labels} --runs {params.runs} --until {wildcards.end}"
-        " --folder {params.folder} --receipt {output} --threads {threads} >> {log} 2>&1"
+    rule:
+        name:
+            rule_name("measure", experiment, seeds)
+        input:
+            data=experiment_data(experiment),
+            labels=RESULTS / experiment / "labels.parquet",
+            snapshots=snapshots(experiment, seeds),
+        output:
+            update(checkpoint_tables(experiment, seeds)),
+        log:
+            job_file("logs", experiment, "measure", seeds, ".log"),
+        benchmark:
+            job_file("benchmarks", experiment, "measure", seeds, ".tsv")
+        conda:
+            "../../envs/torch.yaml"
+        threads: STUDY.threads
+        resources:
+            runtime=partial(job_minutes, experiment=experiment, stage="measure", seeds=seeds),
+            mem_mb=partial(job_megabytes, experiment=experiment),
+            gpu=GPUS,
+        params:
+            settings=partial(job_settings, experiment=experiment, stage="measure-runs"),
+        message:
+            job_message("measure", experiment, seeds)
+        shell:
+            job_command("measure-runs", experiment, seeds)
 
 
 rule gather_tables:
     input:
-        trained=all_trained,
-        measured=all_measured,
+        histories=all_histories,
+        checkpoints=all_checkpoints,
     output:
-        history=EXPERIMENT / "history.parquet",
-        sharpness=EXPERIMENT / "sharpness.parquet",
+        history=RESULTS / "{experiment}/history.parquet",
+        sharpness=RESULTS / "{experiment}/sharpness.parquet",
+        config=RESULTS / "{experiment}/config.yaml",
     log:
-        LOGS / "gather_tables.log",
+        RESULTS / "{experiment}/logs/gather_tables.log",
     benchmark:
-        BENCHMARKS / "gather_tables.tsv"
+        RESULTS / "{experiment}/benchmarks/gather_tables.tsv"
     conda:
         "../../envs/figures.yaml"
     params:
-        config=config_file,
-        identity=table_identity,
-        folder=experiment_folder,
+        settings=table_settings,
+        runs=runs_folder,
     shell:
-        "exec python -m smoothdescent tables --config {params.config}"
-        " --folder {params.folder} --output-history {output.history}"
-        " --output-sharpness {output.sharpness} > {log} 2>&1"
+        "exec python -m smoothdescent tables --settings {params.settings:q}"
+        " --folder {params.runs} --output-history {output.history}"
+        " --output-sharpness {output.sharpness} --output-config {output.config}"
+        " > {log} 2>&1"

@@ -4,19 +4,16 @@
 
 rule plan:
     input:
-        expand(
-            RESULTS / "data/{dataset}.safetensors",
-            dataset={block.data.dataset for block in STUDY.experiments.values()},
-        ),
+        [experiment_data(experiment) for experiment in STUDY.experiments],
     log:
         RESULTS / "logs/plan.log",
     conda:
         "../../envs/torch.yaml"
     threads: STUDY.threads
     params:
-        study=STUDY_FILE,
-        data=RESULTS / "data",
-        costs=COSTS_FILE,
+        study=lambda wildcards: canonical_json(STUDY.model_dump(mode="json")),
+        data=str(RESULTS / "data"),
+        costs=str(COSTS_FILE),
     shell:
-        "exec python -m smoothdescent plan --config {params.study} --data {params.data}"
+        "exec python -m smoothdescent plan --settings {params.study:q} --data {params.data}"
         " --output {params.costs} --threads {threads} 2> {log}"

@@ -1,30 +1,32 @@
-# One job trains some runs of an experiment, its pack, up to the end of a segment.
+# One job trains a run, or with `seeds_per_job` some seeds of a width. Its outputs stay when it starts
+# and when it fails (`update`, and `keep-incomplete` in the profiles): what is there and right is not
+# computed again, and the training state beside them makes a job resume.
 
+for experiment, seeds in SEEDS:
 
-rule train_runs:
-    input:
-        data=data_file,
-        labels=EXPERIMENT / "labels.parquet",
-        before=trained_before,
-    output:
-        TRAINED,
-    log:
-        LOGS / "train/{pack}_e{end}.log",
-    benchmark:
-        BENCHMARKS / "train/{pack}_e{end}.tsv"
-    conda:
-        "../../envs/torch.yaml"
-    threads: STUDY.threads
-    resources:
-        runtime=training_minutes,
-        mem_mb=job_megabytes,
-    params:
-        config=config_file,
-        identity=training_identity,
-        runs=pack_runs,
-        snapshots=snapshot_epochs,
-        folder=runs_folder,
-    shell:
-        "exec python -m smoothdescent train --config {params.config} --data {input.data}"
-        " --labels {input.labels} --runs {params.runs} --until {wildcards.end}"
-        " --folder {params.folder} --receipt {output} --threads {threads} >> {log} 2>&1"
+    rule:
+        name:
+            rule_name("train", experiment, seeds)
+        input:
+            data=experiment_data(experiment),
+            labels=RESULTS / experiment / "labels.parquet",
+        output:
+            snapshots=update(snapshots(experiment, seeds)),
+            histories=update(histories(experiment, seeds)),
+        log:
+            job_file("logs", experiment, "train", seeds, ".log"),
+        benchmark:
+            job_file("benchmarks", experiment, "train", seeds, ".tsv")
+        conda:
+            "../../envs/torch.yaml"
+        threads: STUDY.threads
+        resources:
+            runtime=partial(job_minutes, experiment=experiment, stage="train", seeds=seeds),
+            mem_mb=partial(job_megabytes, experiment=experiment),
+            gpu=GPUS,
+        params:
+            settings=partial(job_settings, experiment=experiment, stage="train"),
+        message:
+            job_message("train", experiment, seeds)
+        shell:
+            job_command("train", experiment, seeds)

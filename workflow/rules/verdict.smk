@@ -3,7 +3,7 @@
 
 rule decide_verdict:
     input:
-        all_tables(),
+        tables_of(STUDY.experiments),
     output:
         parquet=RESULTS / "verdict.parquet",
         md=RESULTS / "verdict.md",

@@ -1,11 +1,25 @@
-"""Print the configuration in force at a scale, or write it resolved to one experiment."""
+"""Print the configuration in force at a scale, or what a stage of an experiment takes of it.
+
+The stages take their settings by value, as JSON:
+
+    smoothdescent train --settings "$(smoothdescent config --experiment NAME --stage train)" ...
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from smoothdescent.config.load import dump, read_yaml, resolve, write_experiment
+from smoothdescent.config.load import dump, dump_experiment, read_yaml, resolve
+from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.errors import UserError
+from smoothdescent.files import canonical_json
+
+STAGES = {
+    "make-labels": lambda resolved: resolved.label_settings,
+    "train": lambda resolved: resolved.training_settings.model_dump(mode="json"),
+    "measure-runs": lambda resolved: resolved.measuring_settings.model_dump(mode="json"),
+    "tables": lambda resolved: resolved.model_dump(mode="json"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="config.yaml", help="default: config.yaml")
     parser.add_argument("--scale", help="default: the file's")
     parser.add_argument("--experiment", help="only this experiment")
-    parser.add_argument("--output", help="file to write; default: standard output")
+    parser.add_argument("--stage", choices=STAGES, help="what this stage takes of the experiment")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print or write the resolved configuration.
+    """Print the resolved configuration.
 
     Raises:
         UserError: the configuration is at fault, or lacks the experiment.
@@ -26,17 +40,19 @@ def run(args: argparse.Namespace) -> None:
     if args.scale:
         config["scale"] = args.scale
     study = resolve(config, args.file)
-    if args.experiment:
-        if args.experiment not in study.experiments:
-            raise UserError(
-                f"--experiment is {args.experiment!r}, expected one of "
-                f"{', '.join(study.experiments)}"
-            )
-        study = study.restricted_to(args.experiment)
-    if args.output:
-        [experiment] = study.experiments if args.experiment else [None]
-        if experiment is None:
-            raise UserError("--output needs --experiment: a resolved file holds one experiment")
-        write_experiment(study, experiment, args.output)
-    else:
+    if args.experiment is None:
+        if args.stage:
+            raise UserError("--stage needs --experiment")
         print(dump(study), end="")
+        return
+    if args.experiment not in study.experiments:
+        raise UserError(
+            f"--experiment is {args.experiment!r}, expected one of {', '.join(study.experiments)}"
+        )
+    resolved = study.resolved(args.experiment)
+    print(stage_settings(resolved, args.stage) if args.stage else dump_experiment(resolved).rstrip())
+
+
+def stage_settings(resolved: ResolvedExperiment, stage: str) -> str:
+    """Return what a stage takes of an experiment, as JSON that equal settings share."""
+    return canonical_json(STAGES[stage](resolved))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from smoothdescent.config.schema import Experiment, Study
+from smoothdescent.config.schema import Block, ResolvedExperiment, Study
 from smoothdescent.errors import UserError
-from smoothdescent.files import write_text
+
+Settings = TypeVar("Settings", bound=Block)
 
 # A block with one of these keys is of one of several kinds; keys of one kind do not fit another.
 _KIND_KEYS = ("source", "kind", "name", "family")
@@ -143,43 +144,37 @@ def _explain(error: ValidationError, source: str) -> str:
 
 def dump(study: Study) -> str:
     """Return the resolved study as YAML."""
-    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, width=100)
+    return _yaml(study.model_dump(mode="json"))
 
 
-def write_experiment(study: Study, experiment: str, path: str | Path) -> None:
-    """Write the study resolved to one experiment, which every stage of it reads."""
-    write_text(path, dump(study.restricted_to(experiment)))
+def dump_experiment(resolved: ResolvedExperiment) -> str:
+    """Return an experiment and its data set as YAML, in the places that they have in a study."""
+    content = resolved.model_dump(mode="json")
+    dataset = resolved.experiment.data.dataset
+    return _yaml(
+        {
+            "datasets": {dataset: content["dataset"]},
+            "experiments": {resolved.name: content["experiment"]},
+        }
+    )
 
 
-def read_study(path: str | Path) -> Study:
-    """Read a resolved study.
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, width=100)
+
+
+def read_settings(kind: type[Settings], text: str, argument: str) -> Settings:
+    """Return the settings of a stage, which a job is given by value.
+
+    Args:
+        kind: the block that they are.
+        text: JSON.
+        argument: of the command line, for messages.
 
     Raises:
-        UserError: the file is not one.
+        UserError: the text is not JSON or not such a block.
     """
-    content = read_yaml(path)
-    if "scales" in content:
-        raise UserError(
-            f"{path} describes the study at several scales, expected it resolved: "
-            f"smoothdescent config {path} --experiment NAME --output FILE"
-        )
     try:
-        return Study.model_validate(content)
+        return kind.model_validate_json(text)
     except ValidationError as error:
-        raise UserError(_explain(error, str(path))) from None
-
-
-def read_experiment(path: str | Path) -> tuple[Study, str, Experiment]:
-    """Read what `write_experiment` wrote: the study, the experiment's name and its block.
-
-    Raises:
-        UserError: the file is not a resolved configuration of exactly one experiment.
-    """
-    study = read_study(path)
-    if len(study.experiments) != 1:
-        raise UserError(
-            f"{path} holds {len(study.experiments)} experiments, expected the resolved "
-            "configuration of one"
-        )
-    [(name, experiment)] = study.experiments.items()
-    return study, name, experiment
+        raise UserError(_explain(error, argument)) from None

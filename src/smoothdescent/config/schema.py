@@ -1,20 +1,18 @@
 """What may stand in `config.yaml`: every key, its type, its range and its meaning.
 
-All blocks are closed: an unknown key is an error. Keys of an experiment that determine the trained
-weights are told apart from those that only say how long to train or what to look at
-(`Experiment.training_identity`), so that training goes on where it stopped when `epochs` is raised.
+All blocks are closed: an unknown key is an error. What determines the trained weights
+(`TrainingSettings`) is told apart from how long to train and what to look at, so that a training
+resumes when `epochs` is raised.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from smoothdescent.files import fingerprint
-from smoothdescent.runs import run_name
 
 Natural = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -195,11 +193,9 @@ class Measure(Block):
     dtype: Literal["float32", "float64"] = "float32"
 
 
-class Experiment(Block):
-    """One row of the study."""
+class Training(Block):
+    """How a network is trained."""
 
-    data: Data
-    noise: Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")] | None = None
     network: str = Field(description="registry name, or import path package.module:factory")
     optimizer: Annotated[SGD | Adam, Field(discriminator="name")]
     augmentation: Augmentation | None = None
@@ -207,45 +203,118 @@ class Experiment(Block):
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="of the training's arithmetic; weights are float32 always"
     )
+    evaluate_every: Natural = Field(10, description="epochs between exact evaluations")
+
+
+class TrainingSettings(Training):
+    """All that determines the weights after a given epoch, beside width and seed."""
+
+    dataset: dict[str, Any] = Field(description="the data set's block, without its place on disk")
+    labels: dict[str, Any] = Field(description="what determines the labels, beside the data set")
+    image_size: Natural | None
+
+    @property
+    def identity(self) -> str:
+        """A hash of the settings."""
+        return fingerprint(self.model_dump(mode="json"))
+
+
+class MeasuringSettings(Block):
+    """All that determines the sharpness tables of a run, beside its weights."""
+
+    training: TrainingSettings
+    measure: Measure
+
+    @property
+    def identity(self) -> str:
+        """A hash of the settings, but not of `measure.hessian`.
+
+        A normalisation is applied when tables are gathered and needs no new measurement.
+        """
+        return fingerprint(self.model_dump(mode="json", exclude={"measure": {"hessian"}}))
+
+
+class Experiment(Training):
+    """One row of the study."""
+
+    data: Data
+    noise: Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")] | None = None
     widths: Widths
     seeds: Seeds
+    seeds_per_job: Natural = Field(1, description="runs of a width that one job trains or measures")
     epochs: Natural
-    segments: Epochs = Field([], description="epochs at which the training is cut into jobs")
     snapshots: Epochs = Field([], description="epochs whose weights are kept; the last always is")
-    evaluate_every: Natural = Field(10, description="epochs between exact evaluations")
     measure: Measure
     threshold_accuracy: Fraction = 0.9995
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
-        for key in ("widths", "seeds", "segments", "snapshots"):
+        for key in ("widths", "seeds", "snapshots"):
             try:
                 _increasing(getattr(self, key))
             except ValueError as error:
                 raise ValueError(f"{key} {error}") from None
-        for key in ("segments", "snapshots"):
-            beyond = [epoch for epoch in getattr(self, key) if epoch > self.epochs]
-            if beyond:
-                raise ValueError(
-                    f"{key} lists epoch {beyond[0]}, but the training ends at epochs: {self.epochs}"
-                )
-        if 0 in self.segments:
-            raise ValueError("segments lists epoch 0, where the first segment starts by itself")
+        beyond = [epoch for epoch in self.snapshots if epoch > self.epochs]
+        if beyond:
+            raise ValueError(
+                f"snapshots lists epoch {beyond[0]}, but the training ends at epochs: {self.epochs}"
+            )
         return self
 
     @property
-    def boundaries(self) -> list[int]:
-        """Epochs at which a segment ends; the last is `epochs`."""
-        return sorted({*self.segments, self.epochs})
+    def snapshot_epochs(self) -> list[int]:
+        """The epochs whose weights are kept; the last epoch's always are."""
+        return sorted({*self.snapshots, self.epochs})
 
-    def segment_start(self, end: int) -> int:
-        """Return the epoch after which the segment that ends at `end` starts."""
-        return max((epoch for epoch in self.boundaries if epoch < end), default=0)
+    @property
+    def seed_groups(self) -> list[list[int]]:
+        """The seeds that share a job, for each width."""
+        size = self.seeds_per_job
+        return [self.seeds[i : i + size] for i in range(0, len(self.seeds), size)]
 
-    def snapshot_epochs(self, until: int) -> list[int]:
-        """Return the epochs up to `until` whose weights are kept; the last epoch's always are."""
-        wanted = {epoch for epoch in (*self.snapshots, self.epochs) if epoch <= until}
-        return sorted(wanted)
+
+class ResolvedExperiment(Block):
+    """One experiment and its data set, as an experiment's tables were made from them."""
+
+    name: Name
+    experiment: Experiment
+    dataset: Dataset
+
+    @property
+    def identity(self) -> str:
+        """A hash of the whole."""
+        return fingerprint(self.model_dump(mode="json"))
+
+    @property
+    def label_settings(self) -> dict[str, Any]:
+        """What determines the label table, beside the data set."""
+        data = self.experiment.data
+        noise = self.experiment.noise
+        noise = noise.model_dump(mode="json") if noise else None
+        return {
+            "train_samples": data.train_samples,
+            "validation": data.validation,
+            "split_seed": data.split_seed,
+            "noise_seed": noise.pop("seed") if noise else 0,
+            "noise": noise,
+        }
+
+    @property
+    def training_settings(self) -> TrainingSettings:
+        """What determines the weights of the experiment's runs, beside width and seed."""
+        return TrainingSettings(
+            **{key: getattr(self.experiment, key) for key in Training.model_fields},
+            # Where the images lie is not what they are: moving them must not cost a training. The
+            # label table remembers the checksum of the images that it was made for.
+            dataset=self.dataset.model_dump(mode="json", exclude={"path", "download"}),
+            labels=self.label_settings,
+            image_size=self.experiment.data.image_size,
+        )
+
+    @property
+    def measuring_settings(self) -> MeasuringSettings:
+        """What determines the sharpness tables of the experiment's runs, beside their weights."""
+        return MeasuringSettings(training=self.training_settings, measure=self.experiment.measure)
 
 
 class Study(Block):
@@ -255,11 +324,6 @@ class Study(Block):
     results: Annotated[str, Field(pattern=r"^\S+$", description="a path without spaces")]
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural
-    runs_per_job: Natural = Field(1, description="runs that one job trains, or measures, in turn")
-    runs_at_once: Natural = Field(1, description="runs of a job that are trained side by side")
-    measure_after: Literal["segment", "training"] = Field(
-        "segment", description="measure snapshots while the training goes on, or at its end"
-    )
     longest_job_hours: Positive = Field(12, description="limit of the time a cluster job asks for")
     memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
     autosave_minutes: Positive
@@ -307,74 +371,8 @@ class Study(Block):
             return dataset.size
         return 32 if isinstance(dataset, TorchvisionSource) else None
 
-    def restricted_to(self, experiment: str) -> Study:
-        """Return the study of one experiment and its data set alone."""
-        dataset = self.experiments[experiment].data.dataset
-        return self.model_copy(
-            update={
-                "experiments": {experiment: self.experiments[experiment]},
-                "datasets": {dataset: self.datasets[dataset]},
-            }
-        )
-
-    def packs(self, experiment: str) -> dict[str, list[str]]:
-        """Return the runs of each job of an experiment, by the job's name.
-
-        Jobs are called by their first and last run.
-        """
-        block, size = self.experiments[experiment], self.runs_per_job
-        runs = [[run_name(width, seed) for seed in block.seeds] for width in block.widths]
-        # Whole widths, or parts of one: another width then leaves the other jobs as they are.
-        whole = size // len(block.seeds)
-        if whole:
-            groups = [runs[i : i + whole] for i in range(0, len(runs), whole)]
-            packs = [list(chain.from_iterable(group)) for group in groups]
-        else:
-            packs = [row[i : i + size] for row in runs for i in range(0, len(row), size)]
-        return {"-".join(dict.fromkeys((pack[0], pack[-1]))): pack for pack in packs}
-
-    def identity(self) -> str:
-        """Return a hash of the whole study."""
-        return fingerprint(self.model_dump(mode="json"))
-
-    def data_identity(self, dataset: str) -> str:
-        """Return a hash of what determines the decoded data set."""
-        # Where the images lie is not what they are: moving them must not cost a training. The label
-        # table remembers the checksum of the images that it was made for.
-        block = self.datasets[dataset].model_dump(mode="json", exclude={"path", "download"})
-        return fingerprint(block)
-
-    def label_settings(self, experiment: str) -> dict[str, Any]:
-        """Return what determines the label table, beside the data set."""
-        block = self.experiments[experiment]
-        noise = block.noise.model_dump(mode="json") if block.noise else None
-        return {
-            "train_samples": block.data.train_samples,
-            "validation": block.data.validation,
-            "split_seed": block.data.split_seed,
-            "noise_seed": noise.pop("seed") if noise else 0,
-            "noise": noise,
-        }
-
-    def training_identity(self, experiment: str) -> str:
-        """Return a hash of what determines the weights after a given epoch, width and seed."""
-        block = self.experiments[experiment]
-        return fingerprint(
-            {
-                "dataset": self.data_identity(block.data.dataset),
-                "labels": self.label_settings(experiment),
-                **block.model_dump(
-                    mode="json",
-                    include={
-                        *("data", "network", "optimizer", "augmentation", "batch_size"),
-                        *("precision", "evaluate_every"),
-                    },
-                ),
-            }
-        )
-
-    def measure_identity(self, experiment: str) -> str:
-        """Return a hash of what determines the sharpness of given weights."""
-        # A normalisation is applied when tables are gathered and needs no new measurement.
-        block = self.experiments[experiment].measure.model_dump(mode="json", exclude={"hessian"})
-        return fingerprint(block)
+    def resolved(self, name: str) -> ResolvedExperiment:
+        """Return an experiment with its data set."""
+        experiment = self.experiments[name]
+        dataset = self.datasets[experiment.data.dataset]
+        return ResolvedExperiment(name=name, experiment=experiment, dataset=dataset)

@@ -13,7 +13,7 @@ import torch
 
 from smoothdescent.data.store import Store, open_store
 from smoothdescent.errors import UserError
-from smoothdescent.files import read_metadata, read_table
+from smoothdescent.files import sha256_bytes, read_metadata, read_table
 
 # Images converted at a time: bounds the memory beyond that of the result.
 _CHUNK = 512
@@ -201,3 +201,8 @@ def _pixels(
         # The sums are whole numbers below 2^24, so this division is the only rounding.
         sums /= np.float32(255 * block**2)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def labels_sha256(sample_ids: torch.Tensor, labels: torch.Tensor) -> str:
+    """Return a checksum of the labels trained on, int64 [N], and whose they are, int64 [N]."""
+    return sha256_bytes(*(column.numpy().tobytes() for column in (sample_ids, labels)))

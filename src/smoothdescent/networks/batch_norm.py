@@ -26,12 +26,20 @@ class ConvNorm(nn.Module):
 
     def __init__(self, before: int, after: int, size: int, stride: int = 1):
         super().__init__()
-        self.convolution = nn.Conv2d(before, after, size, stride, size // 2, bias=False)
+        # PyTorch's backward pass of a 1x1 convolution with a stride writes outside its memory on
+        # some CPUs (torch 2.14.1, channels-last, channels not a multiple of 8): the pixels that it
+        # would skip are left out beforehand, which is the same function.
+        self.skip = stride if size == 1 else 1
+        self.convolution = nn.Conv2d(
+            before, after, size, stride // self.skip, size // 2, bias=False
+        )
         self.norm = nn.BatchNorm2d(after)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [N, before, H, W] to [N, after, H / stride, W / stride]."""
         norm, convolution = self.norm, self.convolution
+        if self.skip > 1:
+            x = x[:, :, :: self.skip, :: self.skip]
         if norm.training:
             x = convolution(x)
             return _train_norm(x, norm) if _slow_in_pytorch(x) else norm(x)

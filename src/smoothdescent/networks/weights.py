@@ -7,6 +7,7 @@ and equal weights shall make equal files.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,32 +21,54 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import atomic_path, canonical_json
 
 METADATA_KEY = "smoothdescent"
+CHECKSUM = "checksum"  # in that metadata: of the tensors' names, types, shapes and bytes
 
 
 def save_tensors(
     path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:
-    """Write tensors to a safetensors file atomically."""
+    """Write tensors to a safetensors file atomically, with a checksum of them."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = canonical_json({**metadata, CHECKSUM: _checksum(contiguous)})
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, {METADATA_KEY: canonical_json(metadata)})
+        save_file(contiguous, temporary, {METADATA_KEY: text})
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read every tensor and the metadata of a safetensors file.
 
     Raises:
-        UserError: the file is missing, truncated or not safetensors.
+        UserError: the file is missing, truncated or not safetensors, or its tensors are not those
+            that this program wrote.
     """
     with _opened(path) as file:
         # A copy of each tensor: the mapped pages would otherwise keep a replaced file alive.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        return tensors, _metadata(file)
+        metadata = _metadata(path, file)
+    expected = metadata.pop(CHECKSUM, None)
+    if expected is not None and (found := _checksum(tensors)) != expected:
+        raise UserError(f"{path} is damaged: the checksum of its tensors is {found}, not {expected}")
+    return tensors, metadata
 
 
-def _metadata(file: safe_open) -> dict[str, str]:
+def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def _metadata(path: str | Path, file: safe_open) -> dict[str, str]:
     """Return what this program wrote about a file; nothing for a file from elsewhere."""
-    return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    try:
+        metadata = json.loads(text)
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path} is damaged: its metadata {METADATA_KEY!r} is not a JSON object")
+    return metadata
 
 
 @contextlib.contextmanager
@@ -66,7 +89,9 @@ def read_weights_metadata(path: str | Path) -> dict[str, str]:
         UserError: the file is missing, truncated or not safetensors.
     """
     with _opened(path) as file:
-        return _metadata(file)
+        metadata = _metadata(path, file)
+    metadata.pop(CHECKSUM, None)
+    return metadata
 
 
 def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:

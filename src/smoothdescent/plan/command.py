@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from smoothdescent.config.load import read_study
+from smoothdescent.config.load import read_settings
+from smoothdescent.config.schema import Study
 from smoothdescent.data.store import open_store
 from smoothdescent.devices import choose_device, describe, prepare_training
 from smoothdescent.plan.calibration import calibrate, startup_seconds
@@ -22,7 +23,7 @@ from smoothdescent.progress import log
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--config", required=True, help="the resolved study")
+    parser.add_argument("--settings", required=True, help="the study in force, as JSON")
     parser.add_argument("--data", required=True, type=Path, help="folder of decoded data sets")
     parser.add_argument("--output", required=True, type=Path, help="the costs, as JSON")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each timing (default: 1)")
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the configuration or a data set is missing or damaged.
     """
-    study = read_study(args.config)
+    study = read_settings(Study, args.settings, "--settings")
     device = choose_device(study.device)
     prepare_training(device, args.threads)
     experiments = {}

@@ -12,8 +12,8 @@ import numpy as np
 
 from smoothdescent.config.schema import Experiment, Study
 from smoothdescent.errors import UserError
-from smoothdescent.files import canonical_json, write_text
-from smoothdescent.runs import parse_run, run_name, sharpness_path
+from smoothdescent.files import canonical_json, safetensors_header, write_text
+from smoothdescent.layout import run_name, sharpness_path, state_path
 
 BUFFERS = {"sgd": 1, "adam": 2}  # numbers that an optimiser keeps per parameter
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
@@ -83,7 +83,7 @@ class Calibration:
         """Read what `save` wrote.
 
         Raises:
-            UserError: the file is missing or no calibration.
+            UserError: the file is missing or damaged.
         """
         try:
             content = json.loads(path.read_text())
@@ -93,7 +93,7 @@ class Calibration:
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{path} is no calibration ({error}); delete it and run `snakemake plan` again"
+                f"{path} does not hold the costs of a study ({error}); delete it and run `snakemake plan` again"
             ) from None
 
 
@@ -115,36 +115,37 @@ class Work:
 
 
 def run_work(
-    costs: Costs, experiment: Experiment, width: int, start: int, end: int, measured: Iterable[int]
+    costs: Costs, experiment: Experiment, width: int, start: int, measured: Iterable[int]
 ) -> Work:
-    """Return what one run costs from one epoch to another.
+    """Return what one run still costs.
 
     Args:
         costs: the experiment's.
         experiment: its settings.
         width: the run's.
-        start, end: epochs done, and epochs wanted.
+        start: epochs done.
         measured: snapshot epochs that are measured already.
     """
+    end = experiment.epochs
     samples = costs.train_samples
     every = experiment.evaluate_every
     evaluated = {*range(every, experiment.epochs + 1, every), *experiment.snapshots}
     evaluations = sum(start < epoch <= end for epoch in {*evaluated, experiment.epochs})
     train = (end - start) * samples * costs.at("train", width)
     train += evaluations * (samples + costs.test_samples) * costs.at("evaluate", width)
-    wanted = set(experiment.snapshot_epochs(end)) - set(measured)
+    wanted = set(experiment.snapshot_epochs) - set(measured)
     images = experiment.measure.samples or samples
     points = len(wanted - {experiment.epochs})
     measure = images * points * costs.at("point", width)
     if experiment.epochs in wanted:
         measure += images * costs.at("volumes", width)
-    return Work(train, measure, _disk(costs, experiment, width, end))
+    return Work(train, measure, _disk(costs, experiment, width))
 
 
-def _disk(costs: Costs, experiment: Experiment, width: int, end: int) -> float:
-    """Return the bytes of a run's folder: snapshots, a state and work in progress, tables."""
+def _disk(costs: Costs, experiment: Experiment, width: int) -> float:
+    """Return the bytes of a run's folder: snapshots, the state and its next version, tables."""
     weights = FLOAT_BYTES * costs.at("parameters", width)
-    snapshots = len(experiment.snapshot_epochs(end))
+    snapshots = len(experiment.snapshot_epochs)
     state = weights * (1 + BUFFERS[experiment.optimizer.name])
     rows = snapshots + len(experiment.measure.paths.strengths)
     images = experiment.measure.samples or costs.train_samples
@@ -153,10 +154,13 @@ def _disk(costs: Costs, experiment: Experiment, width: int, end: int) -> float:
 
 def done(runs: Path, name: str, experiment: Experiment) -> tuple[int, list[int]]:
     """Return the epochs that a run has been trained for, and its measured snapshot epochs."""
-    states = [p.stem.removeprefix("state_e") for p in (runs / name).glob("state_e*.safetensors")]
-    epochs = max(map(int, states), default=0)
-    wanted = experiment.snapshot_epochs(experiment.epochs)
+    wanted = experiment.snapshot_epochs
     measured = [epoch for epoch in wanted if sharpness_path(runs / name, epoch).exists()]
+    try:
+        metadata = json.loads(safetensors_header(state_path(runs / name))["smoothdescent"])
+        epochs = json.loads(metadata["position"])["epoch"]
+    except (OSError, ValueError, KeyError):
+        epochs = 0  # there is no state, or none that can be used
     return min(epochs, experiment.epochs), measured
 
 
@@ -169,47 +173,37 @@ def still_to_do(calibration: Calibration, study: Study, name: str) -> dict[int, 
         total = Work()
         for seed in experiment.seeds:
             epochs, measured = done(runs, run_name(width, seed), experiment)
-            total += run_work(costs, experiment, width, epochs, experiment.epochs, measured)
+            total += run_work(costs, experiment, width, epochs, measured)
         by_width[width] = total
     return by_width
 
 
-def pack_seconds(
-    calibration: Calibration, study: Study, name: str, widths: list[int], start: int, end: int
-) -> Work:
-    """Return what a job's runs cost from one epoch to another: to train, and to measure.
+def job_name(width: int | str | None, seeds: list[int] | list[str]) -> str:
+    """Return the name of the job of some seeds of a width, such as w4_s0 or w4_s0-2.
 
     Args:
-        calibration: the costs.
-        study: the configuration in force.
-        name: the experiment's.
-        widths: of the job's runs.
-        start, end: epochs done before, and epochs wanted.
+        width: a width or a wildcard; None: of the seeds alone.
+        seeds: those of the job, in order, or a wildcard.
     """
-    experiment, costs = study.experiments[name], calibration.experiments[name]
-    measured = experiment.snapshot_epochs(start) if start else []  # the first takes epoch 0 too
-    works = [run_work(costs, experiment, width, start, end, measured) for width in widths]
-    return sum(works, Work(train=calibration.startup, measure=calibration.startup))
+    ends = "-".join(dict.fromkeys((str(seeds[0]), str(seeds[-1]))))
+    return f"s{ends}" if width is None else run_name(width, ends)
 
 
 def job_seconds(
-    calibration: Calibration, study: Study, name: str, pack: str, end: int, kind: str
+    calibration: Calibration, experiment: Experiment, name: str, width: int, seeds: int, stage: str
 ) -> float:
-    """Return what a job costs, its start included.
+    """Return what a job costs from its beginning, its start included.
 
     Args:
         calibration: the costs.
-        study: the configuration in force.
+        experiment: the settings in force.
         name: the experiment's.
-        pack: the job's runs, by the pack's name.
-        end: epoch at which its segment ends.
-        kind: `train` or `measure`.
+        width: of the job's runs.
+        seeds: how many runs it has.
+        stage: `train` or `measure`.
     """
-    start = study.experiments[name].segment_start(end)
-    if kind == "measure" and study.measure_after == "training":
-        start = 0
-    widths = [parse_run(run)[0] for run in study.packs(name)[pack]]
-    return getattr(pack_seconds(calibration, study, name, widths, start, end), kind)
+    work = run_work(calibration.experiments[name], experiment, width, 0, [])
+    return calibration.startup + seeds * getattr(work, stage)
 
 
 def job_memory(costs: Costs) -> int:
@@ -220,30 +214,29 @@ def job_memory(costs: Costs) -> int:
     return costs.host_memory + COPIES * costs.images
 
 
-def jobs(study: Study, name: str) -> int:
+def jobs(experiment: Experiment) -> int:
     """Return how many training and measuring jobs an experiment has."""
-    segments = len(study.experiments[name].boundaries)
-    measuring = segments if study.measure_after == "segment" else 1
-    return len(study.packs(name)) * (segments + measuring)
+    return 2 * len(experiment.widths) * len(experiment.seed_groups)
 
 
 def finished(
-    calibration: Calibration, study: Study, name: str, kind: str
+    calibration: Calibration, study: Study, name: str, stage: str
 ) -> tuple[int, float, float]:
     """Return how many jobs have ended, the seconds expected of them, and the seconds they took.
 
     Of a job that was interrupted the last attempt alone is known.
     """
-    folder = Path(study.results) / study.scale / name / "benchmarks" / kind
+    experiment = study.experiments[name]
+    folder = Path(study.results) / study.scale / name / "benchmarks" / stage
     count, expected, taken = 0, 0.0, 0.0
-    for pack in study.packs(name):
-        for end in study.experiments[name].boundaries:
-            path = folder / f"{pack}_e{end}.tsv"
+    for width in experiment.widths:
+        for seeds in experiment.seed_groups:
+            path = folder / f"{job_name(width, seeds)}.tsv"
             if not path.exists():
                 continue
             with path.open(newline="") as file:
                 taken += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
-            expected += job_seconds(calibration, study, name, pack, end, kind)
+            expected += job_seconds(calibration, experiment, name, width, len(seeds), stage)
             count += 1
     return count, expected, taken
 
@@ -257,11 +250,11 @@ def report(calibration: Calibration, study: Study) -> str:
 def _finished_table(calibration: Calibration, study: Study) -> str:
     rows = [("experiment", "jobs", "expected", "took", "took / expected")]
     for name in study.experiments:
-        for kind in ("train", "measure"):
-            count, expected, taken = finished(calibration, study, name, kind)
+        for stage in ("train", "measure"):
+            count, expected, taken = finished(calibration, study, name, stage)
             if count:
                 times = (duration(expected), duration(taken), f"{taken / expected:.2f}")
-                rows.append((f"{name}, {kind}", str(count), *times))
+                rows.append((f"{name}, {stage}", str(count), *times))
     if len(rows) == 1:
         return ""
     return f"\nJobs that have ended, their starts included:\n\n{_aligned(rows)}"
@@ -281,11 +274,12 @@ def _plan_table(calibration: Calibration, study: Study) -> str:
         by_width = still_to_do(calibration, study, name)
         work = sum(by_width.values(), Work())
         costs = calibration.experiments[name]
-        starting = jobs(study, name) * calibration.startup
+        count = jobs(study.experiments[name])
+        starting = count * calibration.startup
         rows.append(
             (
                 name,
-                str(jobs(study, name)),
+                str(count),
                 duration(work.train),
                 duration(work.measure),
                 duration(starting),
@@ -305,8 +299,7 @@ def _plan_table(calibration: Calibration, study: Study) -> str:
             "",
             _aligned(rows),
             "",
-            f"{hours:.1f} device-hours. Jobs are started whether or not their runs are done; "
-            "a job of finished runs ends at once.",
+            f"{hours:.1f} device-hours.",
         ]
     )
 

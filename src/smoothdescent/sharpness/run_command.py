@@ -1,8 +1,8 @@
-"""Measure the checkpoints of runs, one table each, up to the end of a segment.
+"""Measure the snapshots of runs, one table each.
 
-Every snapshot is measured at the training points (volume 0), the last one of the training over all
-volumes. The tables are kept in the runs' folders; one that was measured with the same settings,
-weights and code is left alone, so that nothing is measured twice after a crash.
+Every snapshot is measured at the training points (volume 0), the last one over all volumes.
+Finished tables are not measured again; those of other settings, labels, weights or code are put
+aside before anything is measured, so that a table that is there is right.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from smoothdescent.config.load import read_experiment
-from smoothdescent.config.schema import Experiment, Study
-from smoothdescent.data.loading import load_pixels, read_label_table
+from smoothdescent.config.load import read_settings
+from smoothdescent.config.schema import MeasuringSettings
+from smoothdescent.data.loading import labels_sha256, load_pixels, read_label_table
 from smoothdescent.data.store import Store, open_store
 from smoothdescent.devices import choose_device, describe, set_threads
 from smoothdescent.errors import UserError
@@ -24,36 +24,38 @@ from smoothdescent.files import (
     canonical_json,
     code_digest,
     fingerprint,
+    put_aside,
     read_metadata,
+    read_table,
     sha256_file,
     write_table,
-    write_text,
 )
+from smoothdescent.layout import log_path, parse_run, run_name, sharpness_path, snapshot_path
 from smoothdescent.networks.registry import build, network_source
-from smoothdescent.networks.weights import load_weights, read_weights_metadata
+from smoothdescent.networks.weights import load_tensors, load_weights, read_weights_metadata
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
-from smoothdescent.runs import log_path, parse_run, run_name, sharpness_path, snapshot_path
 from smoothdescent.sharpness import Paths, Tangent, measure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--config", required=True, help="the experiment's resolved configuration")
-    parser.add_argument("--data", required=True, help="the decoded data set")
-    parser.add_argument("--labels", required=True, help="the label table")
-    parser.add_argument(
-        "--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1"
-    )
-    parser.add_argument("--until", required=True, type=int, help="last epoch to measure")
-    parser.add_argument("--folder", required=True, type=Path, help="folder of the runs' folders")
-    parser.add_argument("--receipt", required=True, type=Path, help="file that says it is done")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    add = parser.add_argument
+    add("--experiment", required=True, help="its name, for the tables")
+    add("--settings", required=True, help="what determines the tables beside weights, as JSON")
+    add("--data", required=True, help="the decoded data set")
+    add("--labels", required=True, help="the label table")
+    add("--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1")
+    add("--snapshots", required=True, nargs="+", type=int, help="epochs to measure, up to the last")
+    add("--folder", required=True, type=Path, help="folder of the runs' folders")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    add("--memory", help="what the points may use, such as 512MiB; default: the engine's")
 
 
 @dataclass(frozen=True)
-class Samples:
+class MeasuredSamples:
     """The measured training samples: pixels float32 [N, 3, S, S] in [0,1], and their labels."""
 
     store: Store
@@ -61,6 +63,23 @@ class Samples:
     labels: torch.Tensor
     sample_ids: torch.Tensor
     is_noisy: torch.Tensor
+    labels_sha256: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A snapshot, and the table of what is measured of it.
+
+    Attributes:
+        snapshot, table: the files.
+        expected: what the snapshot says of itself.
+        identity: what the table says of itself: how and of which weights it was measured.
+    """
+
+    snapshot: Path
+    table: Path
+    expected: dict[str, str]
+    identity: dict[str, str]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -69,43 +88,110 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: a file is missing, damaged or of another experiment.
     """
-    study, name, experiment = read_experiment(args.config)
+    settings = read_settings(MeasuringSettings, args.settings, "--settings")
     set_threads(args.threads)
-    device = choose_device(study.device)
-    samples = measured_samples(open_store(args.data), args.labels, experiment)
-    settings = [study.measure_identity(name), samples.store.sha256, _code(experiment.network)]
-    for width, seed in args.runs:
-        folder = args.folder / run_name(width, seed)
+    device = choose_device(args.device)
+    samples = read_samples(open_store(args.data), args.labels, settings)
+    measured_with = fingerprint(
+        [
+            settings.identity,
+            samples.store.sha256,
+            samples.labels_sha256,
+            measuring_code(settings.training.network),
+        ]
+    )
+    epochs = sorted(set(args.snapshots))
+    unfinished = [
+        (args.folder / run_name(*run), checkpoint)
+        for run in args.runs
+        for checkpoint in checkpoints(args, run, epochs, samples, settings, measured_with)
+        if not is_finished(checkpoint, len(samples.labels))
+    ]
+    for folder, checkpoint in unfinished:
         with logging_to(log_path(folder)):
-            for epoch in experiment.snapshot_epochs(args.until):
-                _measure_epoch(folder, epoch, samples, study, name, settings, device)
-    names = [run_name(width, seed) for width, seed in args.runs]
-    write_text(args.receipt, canonical_json({"runs": names, "epoch": args.until}) + "\n")
+            measure_checkpoint(checkpoint, samples, settings, device, args.memory)
+    log(f"{len(args.runs) * len(epochs)} checkpoints, {len(unfinished)} of them measured now")
 
 
-def _measure_epoch(
-    folder: Path,
-    epoch: int,
-    samples: Samples,
-    study: Study,
-    name: str,
-    settings: list[str],
-    device: torch.device,
-) -> None:
-    """Measure a snapshot of a run, if that is still to be done."""
-    snapshot, table = snapshot_path(folder, epoch), sharpness_path(folder, epoch)
-    if not snapshot.exists():
+def checkpoints(
+    args: argparse.Namespace,
+    run: tuple[int, int],
+    epochs: list[int],
+    samples: MeasuredSamples,
+    settings: MeasuringSettings,
+    measured_with: str,
+) -> list[Checkpoint]:
+    """Return the checkpoints of a run.
+
+    Raises:
+        UserError: a snapshot is missing, damaged or of another run; it is put aside.
+    """
+    folder = args.folder / run_name(*run)
+    found = []
+    for epoch in epochs:
+        snapshot = snapshot_path(folder, epoch)
+        expected = {
+            "experiment": args.experiment,
+            "width": str(run[0]),
+            "seed": str(run[1]),
+            "epoch": str(epoch),
+            "training_identity": settings.training.identity,
+            "labels_sha256": samples.labels_sha256,
+            "data_sha256": samples.store.sha256,
+        }
+        check_snapshot(snapshot, expected)
+        identity = {
+            "measured_with": measured_with,
+            "snapshot_sha256": sha256_file(snapshot),
+            "volumes": "all" if epoch == epochs[-1] else "0",
+        }
+        table = sharpness_path(folder, epoch)
+        found.append(Checkpoint(snapshot, table, expected, identity))
+    return found
+
+
+def check_snapshot(path: Path, expected: dict[str, str]) -> None:
+    """Make sure that a file is the snapshot that it should be.
+
+    Raises:
+        UserError: it is not; it was put aside, so that the workflow makes it again.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist; expected a snapshot: train its run")
+    try:
+        _, found = load_tensors(path)
+        for key, value in expected.items():
+            if found.get(key) != value:
+                raise UserError(f"{path}: its {key} is {found.get(key)!r}, expected {value!r}")
+    except UserError as error:
         raise UserError(
-            f"{snapshot} does not exist, although its training has ended; remove "
-            f"{folder.parents[1] / 'training'} and run again: what is there is kept"
-        )
-    all_volumes = epoch == study.experiments[name].epochs
-    identity = fingerprint([*settings, sha256_file(snapshot)])
-    if not is_finished(table, identity, all_volumes):
-        measure_snapshot(snapshot, table, samples, study, name, identity, all_volumes, device)
+            f"{error}; it is kept as {put_aside(path).name}, and the same command trains it again"
+        ) from None
 
 
-def measured_samples(store: Store, labels: str | Path, experiment: Experiment) -> Samples:
+def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
+    """Return whether a checkpoint has its table; one that is damaged or another's is put aside."""
+    table = checkpoint.table
+    if not table.exists():
+        return False
+    try:
+        found = read_metadata(table)
+        for key, value in checkpoint.identity.items():
+            # A table over all volumes also serves where the points alone are asked for.
+            if found.get(key) != value and (key, found.get(key)) != ("volumes", "all"):
+                raise UserError(f"{table}: its {key} is {found.get(key)!r}, expected {value!r}")
+        volumes = read_table(table, ["sample_id", "volume"]).to_pandas()
+        if len(volumes[volumes["volume"] == 0]) != samples:
+            raise UserError(f"{table} does not hold {samples} samples")
+    except UserError as error:
+        log(f"{error}; it is measured again, and kept as {put_aside(table).name}")
+        return False
+    return True
+
+
+def read_samples(
+    store: Store, labels: str | Path, settings: MeasuringSettings
+) -> MeasuredSamples:
     """Return the training samples that are measured: all, or a random choice of some.
 
     The choice depends on the measure's seed alone, so that all runs are measured at the same
@@ -116,62 +202,45 @@ def measured_samples(store: Store, labels: str | Path, experiment: Experiment) -
     """
     table = read_label_table(labels, store)
     rows = (table["split"] == "train").nonzero()[0]
-    wanted = experiment.measure.samples
+    trained_on = [torch.as_tensor(table[column][rows]) for column in ("sample_id", "label")]
+    wanted = settings.measure.samples
     if wanted is not None:
         if wanted > len(rows):
             raise UserError(
                 f"measure.samples is {wanted}, but {labels} has only {len(rows)} training samples"
             )
-        draw = numpy_generator(experiment.measure.seed, "measured-samples")
+        draw = numpy_generator(settings.measure.seed, "measured-samples")
         rows = rows[sorted(draw.permutation(len(rows))[:wanted])]
     sample_ids = torch.as_tensor(table["sample_id"][rows])
-    return Samples(
+    return MeasuredSamples(
         store=store,
-        pixels=load_pixels(store, sample_ids, experiment.data.image_size),
+        pixels=load_pixels(store, sample_ids, settings.training.image_size),
         labels=torch.as_tensor(table["label"][rows]),
         sample_ids=sample_ids,
         is_noisy=torch.as_tensor(table["is_noisy"][rows]),
+        labels_sha256=labels_sha256(*trained_on),
     )
 
 
-def is_finished(table: Path, identity: str, all_volumes: bool) -> bool:
-    """Return whether a finished table has these settings and weights, and the volumes wanted."""
-    if not table.exists():
-        return False
-    metadata = read_metadata(table)
-    if metadata.get("identity") != identity:
-        log(f"{table} was measured with other settings, weights or code; it is measured again")
-        return False
-    return metadata["volumes"] == "all" or not all_volumes
-
-
-def measure_snapshot(
-    path: Path,
-    table: Path,
-    samples: Samples,
-    study: Study,
-    name: str,
-    identity: str,
-    all_volumes: bool,
+def measure_checkpoint(
+    checkpoint: Checkpoint,
+    samples: MeasuredSamples,
+    settings: MeasuringSettings,
     device: torch.device,
+    memory: str | None,
 ) -> None:
     """Measure one snapshot and write its table (specification, section 6)."""
-    experiment = study.experiments[name]
-    settings = experiment.measure
-    source = read_weights_metadata(path)
-    if source.get("training_identity") != study.training_identity(name):
-        raise UserError(
-            f"{path} was trained with other settings than those of {name}: its training_identity "
-            f"is {source.get('training_identity')!r}, expected {study.training_identity(name)!r}"
-        )
+    how = settings.measure
+    source = read_weights_metadata(checkpoint.snapshot)
     network = build(
-        experiment.network,
+        settings.training.network,
         width=int(source["width"]),
         num_classes=samples.store.num_classes,
         image_size=samples.pixels.shape[-1],
     )
-    load_weights(path, network)
-    progress = Progress(len(samples.labels), "images", f"{path.stem} of {path.parent.parent.name}")
+    load_weights(checkpoint.snapshot, network)
+    name = f"epoch {source['epoch']} of {run_name(source['width'], source['seed'])}"
+    progress = Progress(len(samples.labels), "images", name)
     result = measure(
         network,
         samples.pixels,
@@ -179,40 +248,39 @@ def measure_snapshot(
         samples.sample_ids,
         mean=samples.store.mean,
         std=samples.store.std,
-        paths=Paths(settings.paths.family, settings.paths.directions, settings.paths.strengths),
+        paths=Paths(how.paths.family, how.paths.directions, how.paths.strengths),
         tangent=Tangent(
-            jitters=settings.jitters,
-            step_size=settings.step_size,
-            step=settings.step,
-            magnitude=settings.jitter_magnitude,
+            jitters=how.jitters,
+            step_size=how.step_size,
+            step=how.step,
+            magnitude=how.jitter_magnitude,
         ),
-        volumes=None if all_volumes else 0,
-        seed=settings.seed,
+        volumes=None if checkpoint.identity["volumes"] == "all" else 0,
+        seed=how.seed,
         device=device,
-        dtype=getattr(torch, settings.dtype),
-        memory=study.memory,
+        dtype=getattr(torch, how.dtype),
+        memory=memory,
         progress=lambda done, total: progress.advance(done - progress.done),
     )
     progress.close()
     metadata = {
-        "experiment_config": study.restricted_to(name).model_dump(mode="json"),
-        "config_hash": study.restricted_to(name).identity(),
-        "snapshot_sha256": sha256_file(path),
-        "training_identity": source["training_identity"],
-        "identity": identity,
-        "volumes": "all" if all_volumes else "0",
-        **provenance(device=describe(device), precision=settings.dtype),
+        **checkpoint.expected,
+        **checkpoint.identity,
+        "settings": canonical_json(settings.model_dump(mode="json")),
+        **provenance(device=describe(device), precision=how.dtype),
     }
-    write_table(table, _with_keys(result, samples, name, source), metadata)
-    log(f"{table} written: {progress.done} images")
+    write_table(checkpoint.table, _with_keys(result, samples, source), metadata)
+    log(f"{checkpoint.table} written: {progress.done} images")
 
 
-def _with_keys(table: pa.Table, samples: Samples, name: str, source: dict[str, str]) -> pa.Table:
+def _with_keys(
+    table: pa.Table, samples: MeasuredSamples, source: dict[str, str]
+) -> pa.Table:
     """Put the columns that tell a checkpoint and a sample in front of the measures."""
     noisy = dict(zip(samples.sample_ids.tolist(), samples.is_noisy.tolist(), strict=True))
     rows = table.num_rows
     keys = {
-        "experiment": pa.array([name] * rows).dictionary_encode(),
+        "experiment": pa.array([source["experiment"]] * rows).dictionary_encode(),
         "width": pa.array([int(source["width"])] * rows, pa.int32()),
         "seed": pa.array([int(source["seed"])] * rows, pa.int64()),
         "epoch": pa.array([int(source["epoch"])] * rows, pa.int32()),
@@ -223,7 +291,7 @@ def _with_keys(table: pa.Table, samples: Samples, name: str, source: dict[str, s
     return pa.table({**keys, **measures})
 
 
-def _code(network: str) -> str:
+def measuring_code(network: str) -> str:
     """Return a hash of the code that determines a measurement."""
     package = Path(__file__).parents[1]
     sharpness = (path for path in package.glob("sharpness/*.py") if "command" not in path.name)
@@ -232,5 +300,6 @@ def _code(network: str) -> str:
         package / "data" / "loading.py",
         *sharpness,
         *package.glob("networks/*.py"),
+        *package.glob("kernels/*.py"),
         network_source(network),
     )

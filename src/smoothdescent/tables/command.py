@@ -7,19 +7,20 @@ ones (equation 7), for each run, checkpoint and volume.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from smoothdescent.config.load import read_experiment
-from smoothdescent.config.schema import Experiment
+from smoothdescent.config.load import dump_experiment, read_settings
+from smoothdescent.config.schema import Experiment, ResolvedExperiment
 from smoothdescent.errors import UserError
-from smoothdescent.files import read_table, write_table
+from smoothdescent.files import write_table, write_text
 from smoothdescent.provenance import provenance
-from smoothdescent.runs import history_path, run_name, sharpness_path
 from smoothdescent.sharpness.normalisation import hessian_norm
+from smoothdescent.tables.runs import noted, read_runs
 
 MEASURES = ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm", "path_length"]
 KEYS = ["experiment", "width", "seed", "epoch"]
@@ -27,73 +28,56 @@ KEYS = ["experiment", "width", "seed", "epoch"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--config", required=True, help="the experiment's resolved configuration")
-    parser.add_argument("--folder", required=True, type=Path, help="the experiment's folder")
-    parser.add_argument("--output-history", required=True, type=Path)
-    parser.add_argument("--output-sharpness", required=True, type=Path)
+    add = parser.add_argument
+    add("--settings", required=True, help="the experiment and its data set, as JSON")
+    add("--folder", required=True, type=Path, help="folder of the runs' folders")
+    add("--output-history", required=True, type=Path)
+    add("--output-sharpness", required=True, type=Path)
+    add("--output-config", required=True, type=Path, help="the same settings as YAML")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write both tables.
+    """Write both tables, and the configuration that they were made with.
 
     Raises:
-        UserError: a run's table is missing or damaged.
+        UserError: a run's table is missing, damaged or not of these settings.
     """
-    study, _, experiment = read_experiment(args.config)
-    runs = [
-        args.folder / "runs" / run_name(width, seed)
-        for width in experiment.widths
-        for seed in experiment.seeds
-    ]
-    histories = [read_table(history_path(run)) for run in runs]
+    resolved = read_settings(ResolvedExperiment, args.settings, "--settings")
+    experiment = resolved.experiment
+    histories, checkpoints = read_runs(args.folder, resolved)
+    conditions = [c for table in histories for c in json.loads(noted(table, "conditions"))]
     metadata = {
         "experiment_config": experiment.model_dump(mode="json"),
-        "dataset_config": study.datasets[experiment.data.dataset].model_dump(mode="json"),
-        "config_hash": study.identity(),
+        "dataset_config": resolved.dataset.model_dump(mode="json"),
+        "config_hash": resolved.identity,
         "hessian_normalisation": experiment.measure.hessian,
         # TF32 is full float32 on a device that lacks it: what was asked for is not what was done.
-        "training_devices": _noted(histories, "device"),
-        "training_precisions": _noted(histories, "precision"),
+        "training_devices": sorted({condition["device"] for condition in conditions}),
+        "training_precisions": sorted({condition["precision"] for condition in conditions}),
+        "training_code": sorted({condition["code"] for condition in conditions}),
         **provenance(),
     }
     history = pd.concat([table.to_pandas() for table in histories], ignore_index=True)
-    # A run may have been trained farther than is asked for now.
-    history = history[history["epoch"] <= experiment.epochs]
-    write_table(args.output_history, history, metadata)
     parameters = history.groupby("width")["parameters"].first()
-    tables = [path for run in runs for path in checkpoint_tables(run, experiment)]
-    means = pd.concat([checkpoint_means(path, experiment) for path in tables], ignore_index=True)
-    # ... and measured over volumes at what was its end then.
+    means = pd.concat(
+        [checkpoint_means(path, table, experiment) for path, table in checkpoints],
+        ignore_index=True,
+    )
+    # A run may have been measured over all volumes at what was its end at the time.
     means = means[(means["volume"] == 0) | (means["epoch"] == experiment.epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
+    write_text(args.output_config, dump_experiment(resolved))
+    write_table(args.output_history, history, metadata)
     write_table(args.output_sharpness, means, metadata)
 
 
-def _noted(tables: list[pa.Table], key: str) -> list[str]:
-    """Return the different values that the tables' metadata have for a key."""
-    return sorted({table.schema.metadata[key.encode()].decode() for table in tables})
-
-
-def checkpoint_tables(run: Path, experiment: Experiment) -> list[Path]:
-    """Return the tables of the checkpoints in one run's folder.
-
-    Raises:
-        UserError: one is missing.
-    """
-    paths = [sharpness_path(run, epoch) for epoch in experiment.snapshot_epochs(experiment.epochs)]
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"{path} does not exist; expected the table of a measured checkpoint")
-    return paths
-
-
-def checkpoint_means(path: Path, experiment: Experiment) -> pd.DataFrame:
+def checkpoint_means(path: Path, table: pa.Table, experiment: Experiment) -> pd.DataFrame:
     """Average one checkpoint's table over all, the clean and the noisy samples (equation 7).
 
     Returns:
         One row for each subset that has samples and each volume.
     """
-    table = read_table(path).to_pandas()
+    table = table.to_pandas()
     for measure in ("crossentropy", "jacobian_norm", "hessian_sumsq"):
         odd = table[~np.isfinite(table[measure])]
         if len(odd):

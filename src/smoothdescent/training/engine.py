@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from smoothdescent.config.schema import Experiment
+from smoothdescent.config.schema import Training
 from smoothdescent.devices import tf32
 from smoothdescent.errors import UserError
 from smoothdescent.randomness import generator
@@ -25,7 +25,7 @@ from smoothdescent.training.step import Step, own_stream
 def train(
     run: Run,
     data: TrainingData,
-    experiment: Experiment,
+    settings: Training,
     *,
     seed: int,
     until: int,
@@ -39,7 +39,7 @@ def train(
     Args:
         run: changed in place.
         data: on the run's device.
-        experiment: the settings of the training.
+        settings: those of the training.
         seed: the training seed; it fixes the order of the samples and their augmentation in every
             epoch.
         until: the last epoch to complete.
@@ -56,16 +56,16 @@ def train(
         if run.epoch == 0 and run.step == 0 and not run.history:
             run.history.append({"epoch": 0, **evaluation_row(run, data)})
             on_epoch()
-        step = step or Step(run, data, experiment)
+        step = step or Step(run, data, settings)
         while run.epoch < until:
-            with tf32(experiment.precision == "tf32"):
-                _train_epoch(run, step, experiment, seed, on_step)
-            run.history.append(_end_epoch(run, data, experiment, evaluate_at))
+            with tf32(settings.precision == "tf32"):
+                _train_epoch(run, step, settings, seed, on_step)
+            run.history.append(_end_epoch(run, data, settings, evaluate_at))
             on_epoch()
 
 
 def _end_epoch(
-    run: Run, data: TrainingData, experiment: Experiment, evaluate_at: set[int]
+    run: Run, data: TrainingData, settings: Training, evaluate_at: set[int]
 ) -> dict[str, float]:
     """Count an epoch as completed and return its row of the history."""
     samples = len(data.labels)
@@ -73,18 +73,18 @@ def _end_epoch(
     if not math.isfinite(loss):
         raise UserError(
             f"the training loss is {loss} in epoch {run.epoch + 1}: the training has diverged; "
-            f"try a smaller optimizer.learning_rate than {experiment.optimizer.learning_rate}"
+            f"try a smaller optimizer.learning_rate than {settings.optimizer.learning_rate}"
         )
     run.running.zero_()
     run.epoch, run.step = run.epoch + 1, 0
-    steps = -(-samples // experiment.batch_size)
+    steps = -(-samples // settings.batch_size)
     row = {
         "epoch": run.epoch,
-        "learning_rate": learning_rate(experiment.optimizer, run.epoch * steps - 1, steps),
+        "learning_rate": learning_rate(settings.optimizer, run.epoch * steps - 1, steps),
         "train_loss": loss,
         "train_accuracy": correct,
     }
-    if run.epoch % experiment.evaluate_every == 0 or run.epoch in evaluate_at:
+    if run.epoch % settings.evaluate_every == 0 or run.epoch in evaluate_at:
         row |= evaluation_row(run, data)
     return row
 
@@ -92,7 +92,7 @@ def _end_epoch(
 def _train_epoch(
     run: Run,
     step: Step,
-    experiment: Experiment,
+    settings: Training,
     seed: int,
     on_step: Callable[[int], None],
 ) -> None:
@@ -100,11 +100,11 @@ def _train_epoch(
     labels = step.data.labels
     # Drawn on the CPU, so that the order is the same on every device.
     order = torch.randperm(len(labels), generator=generator(seed, "shuffle", run.epoch))
-    batches = order.to(labels.device).split(experiment.batch_size)
+    batches = order.to(labels.device).split(settings.batch_size)
     first_step = run.epoch * len(batches)
     step.start_epoch(seed, run.epoch)
     for batch in batches[run.step :]:
-        step(batch, learning_rate(experiment.optimizer, first_step + run.step, len(batches)))
+        step(batch, learning_rate(settings.optimizer, first_step + run.step, len(batches)))
         run.step += 1
         on_step(len(batch))
 

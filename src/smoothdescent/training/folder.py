@@ -1,33 +1,42 @@
-"""The folder of one run: all that it has computed, and where it goes on after a crash.
+"""The folder of one run: its products, and the state from which it resumes.
 
-Snakemake deletes the declared outputs of a job before it starts and when it fails, so no rule
-declares this folder. A training job says instead how far its runs shall be, and leaves alone what
-is there already. The folder holds
-
-    run.json               which run this is: all that determines its weights
-    state_eN.safetensors   the training state at the end of the last segment, after N epochs
-    autosave.safetensors   work in progress since then
-    history.parquet        the history up to that state
-    snapshots/eN.safetensors, sharpness/eN.parquet    weights after N epochs, and what was measured
+Snapshots and history are declared outputs of a rule. Each is written once, atomically, and says in
+its metadata which run it belongs to; the history is written last, so where it is right, all is
+there. The training state is the run's own (`smoothdescent.layout` shows the files).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import fingerprint, remove_unfinished, write_text
+from smoothdescent.files import (
+    canonical_json,
+    fingerprint,
+    put_aside,
+    read_metadata,
+    read_table,
+    remove_unfinished,
+    sha256_file,
+    write_table,
+    write_text,
+)
+from smoothdescent.layout import history_path, snapshot_path, state_path
 from smoothdescent.lease import Lease
-from smoothdescent.networks.weights import read_weights_metadata, save_weights
+from smoothdescent.networks.weights import load_tensors, read_weights_metadata, save_weights
 from smoothdescent.progress import log
-from smoothdescent.runs import history_path, snapshot_path
+from smoothdescent.provenance import provenance
 from smoothdescent.training.run import Run
+
+Conditions = dict[str, Any]
 
 
 class Stopped(Exception):
@@ -87,14 +96,16 @@ class RunFolder:
 
     Args:
         path: the folder, `w{width}_s{seed}`.
-        metadata: all that determines the run's weights, as strings; written into every file.
-        conditions: a hash of what bit-identity needs beside that: code, kind of device, threads.
+        identity: all that determines the run's weights, as strings; written into every file.
+        conditions: what bit-identity needs beside that, such as the code and the device.
         lease: the right to write into the folder; nothing is written once it is lost.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, str], conditions: str, lease: Lease):
-        self.path, self.metadata, self.conditions, self.lease = path, metadata, conditions, lease
-        self.autosave = path / "autosave.safetensors"
+    def __init__(self, path: Path, identity: dict[str, str], conditions: Conditions, lease: Lease):
+        self.path, self.identity, self.conditions, self.lease = path, identity, conditions, lease
+        self.state = state_path(path)
+        # Where a run that has missing snapshots before its state trains towards them again.
+        self.replay = path / "replay.safetensors"
         self.history = history_path(path)
         self._last_save = time.monotonic()
 
@@ -109,16 +120,19 @@ class RunFolder:
         of its settings, and comes back when they do.
         """
         self.lease.check()
-        text = json.dumps(self.metadata, indent=1) + "\n"
+        text = json.dumps(self.identity, indent=1) + "\n"
         marker = self.path / "run.json"
         if marker.exists() and (old := marker.read_text()) != text:
             aside = self._aside(old)
             log(f"{self.path} was trained with other settings; it is kept as {aside}")
             os.replace(self.path, aside)
         if not marker.exists():
-            if self._aside(text).exists():
+            aside = self._aside(text)
+            if aside.exists() and not any(path.is_file() for path in self.path.rglob("*")):
                 log(f"{self.path} comes back: it was trained with these settings")
-                os.replace(self._aside(text), self.path)
+                # Snakemake has made the folders of the outputs.
+                shutil.rmtree(self.path, ignore_errors=True)
+                os.replace(aside, self.path)
             write_text(marker, text)
         for folder in (self.path, self.snapshot(0).parent):
             remove_unfinished(folder)
@@ -126,62 +140,111 @@ class RunFolder:
     def _aside(self, text: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{fingerprint(text)}")
 
-    def restore(self, run: Run, snapshots: list[int]) -> None:
-        """Load the farthest training state that can be used, and say so in the log.
+    def missing_snapshots(self, epochs: list[int]) -> list[int]:
+        """Return the epochs without a snapshot of this run; damaged and foreign ones are put aside.
 
-        Work in progress can be used under the conditions of bit-identity alone; the state at the
-        end of a segment always. Neither can if a snapshot from before it is missing or damaged.
+        Args:
+            epochs: those whose snapshots are wanted.
+        """
+        return [epoch for epoch in epochs if not self._has_snapshot(epoch)]
+
+    def _has_snapshot(self, epoch: int) -> bool:
+        path = self.snapshot(epoch)
+        if not path.exists():
+            return False
+        try:
+            _, found = load_tensors(path)
+            _agree(path, found, {**self.identity, "epoch": str(epoch)})
+        except UserError as error:
+            self.lease.check()
+            log(f"{error}; it is kept as {put_aside(path)}")
+            return False
+        return True
+
+    def has_history(self, epochs: list[int], evaluated: list[int]) -> bool:
+        """Return whether the history is that of this run up to the last of its snapshots.
+
+        Any other is put aside: while a history is there, the run counts as finished.
+
+        Args:
+            epochs: of the snapshots, which the history names.
+            evaluated: the epochs with an exact evaluation.
+        """
+        if not self.history.exists():
+            return False
+        try:
+            found = read_metadata(self.history)
+            wanted = self._history_metadata(epochs, evaluated)
+            _agree(self.history, found, {key: str(value) for key, value in wanted.items()})
+            read_table(self.history)
+        except UserError as error:
+            self.lease.check()
+            log(f"{error}; it is written anew, and kept as {put_aside(self.history)}")
+            return False
+        return True
+
+    def _history_metadata(self, epochs: list[int], evaluated: list[int]) -> dict[str, str]:
+        snapshots = {str(e): sha256_file(self.snapshot(e)) for e in epochs}
+        return {
+            **self.identity,
+            "snapshots": canonical_json(snapshots),
+            "evaluated": canonical_json(evaluated),
+        }
+
+    def restore(self, run: Run, path: Path) -> None:
+        """Load a training state if it is this run's, and say so in the log.
+
+        A state in the middle of a training of other code is not used: the run would be neither
+        code's. Under another device, number of threads or library version the run resumes, and its
+        history says so.
 
         Args:
             run: at epoch 0; changed in place.
-            snapshots: the snapshot epochs that are wanted.
+            path: the state or the replay's.
         """
-        found = [*self.states().values(), *([self.autosave] if self.autosave.exists() else [])]
-        usable = {}
-        for path in found:
-            try:
-                usable[self._position(path, snapshots)] = path
-            except UserError as error:
-                log(f"{path} is not used: {error}")
-        for position in sorted(usable, reverse=True):
-            try:
-                run.load(usable[position])
-            except UserError as error:
-                log(f"{usable[position]} is not used: {error}")
-                continue
-            log(f"resumed from {usable[position]} after epoch {run.epoch}, step {run.step}")
+        run.conditions = [{"from_epoch": 0, **self.conditions}]
+        if not path.exists():
             return
-
-    def states(self) -> dict[int, Path]:
-        """Return the states at the ends of segments, by epoch."""
-        paths = self.path.glob("state_e*.safetensors")
-        return {int(path.stem.removeprefix("state_e")): path for path in paths}
-
-    def _position(self, path: Path, snapshots: list[int]) -> tuple[int, int]:
-        """Return the epochs and steps done in a state, after checking that it can be used."""
-        metadata = read_weights_metadata(path)
-        if path == self.autosave and metadata.get("conditions") != self.conditions:
-            raise UserError("the code, the device or the number of threads is another now")
-        position = json.loads(metadata.get("position", '{"epoch": 0, "step": 0}'))
-        for snapshot in snapshots:
-            if snapshot <= position["epoch"]:
-                read_weights_metadata(self.snapshot(snapshot))
-        return position["epoch"], position["step"]
+        try:
+            found = read_weights_metadata(path)
+            _agree(path, found, self.identity)
+            last = json.loads(found["conditions"])[-1]
+            if found["finished"] == "no" and last["code"] != self.conditions["code"]:
+                raise UserError(f"{path}: the code is another now")
+            run.load(path)
+        except (UserError, ValueError, KeyError, IndexError, TypeError) as error:
+            log(f"{path} is not used: {error}")
+            return
+        log(f"resumed from {path} after epoch {run.epoch}, step {run.step}")
+        changed = [key for key, value in self.conditions.items() if last.get(key) != value]
+        run.conditions = json.loads(found["conditions"])
+        if changed:
+            was = ", ".join(f"{key} {last.get(key)} is {self.conditions[key]} now" for key in changed)
+            log(f"not bit for bit what an uninterrupted training computes: {was}")
+            run.conditions.append({"from_epoch": run.epoch, **self.conditions})
 
     def save_snapshot(self, run: Run) -> None:
         """Save the weights of the present epoch."""
         self.lease.check()
-        metadata = {**self.metadata, "epoch": str(run.epoch)}
+        metadata = {**self.identity, "epoch": str(run.epoch)}
         save_weights(self.snapshot(run.epoch), run.network, metadata)
 
-    def save_progress(self, run: Run) -> None:
-        """Save the work in progress now."""
+    def save_state(self, run: Run, path: Path, finished: bool = False) -> None:
+        """Save the training state now.
+
+        Args:
+            run: the run.
+            path: the state or the replay's.
+            finished: whether the training has come to its last epoch.
+        """
         self.lease.check()
-        run.save(self.autosave, {**self.metadata, "conditions": self.conditions})
+        metadata = {"conditions": canonical_json(run.conditions)}
+        metadata["finished"] = "yes" if finished else "no"
+        run.save(path, {**self.identity, **metadata})
         self._last_save = time.monotonic()
 
-    def save_if_due(self, run: Run, listener: Listener, minutes: float) -> None:
-        """Save the work in progress if a signal asked for it or the last save is long ago.
+    def save_if_due(self, run: Run, path: Path, listener: Listener, minutes: float) -> None:
+        """Save the training state if a signal asked for it or the last save is long ago.
 
         Raises:
             Stopped: SIGTERM or SIGINT came; the work has been saved.
@@ -189,15 +252,37 @@ class RunFolder:
         number = listener.take()
         if number is None and time.monotonic() - self._last_save < 60 * minutes:
             return
-        self.save_progress(run)
+        self.save_state(run, path)
         if number in (signal.SIGTERM, signal.SIGINT):
             raise Stopped(number)
 
-    def save_state(self, run: Run) -> None:
-        """Save the state at the end of a segment, which takes the place of what came before it."""
+    def save_history(self, run: Run, epochs: list[int], evaluated: list[int]) -> None:
+        """Write the history up to the last snapshot, which says that all of the run is there.
+
+        Args:
+            run: at that epoch or past it.
+            epochs: of the snapshots.
+            evaluated: the epochs with an exact evaluation. Others that the run happens to have, from
+                a time when it was asked for other epochs, are left out: the history is a function
+                of the configuration.
+        """
         self.lease.check()
-        run.save(self.path / f"state_e{run.epoch}.safetensors", self.metadata)
-        self.autosave.unlink(missing_ok=True)
-        for epoch, path in self.states().items():
-            if epoch < run.epoch:
-                path.unlink(missing_ok=True)
+        table = run.history_table(until=epochs[-1], evaluated=evaluated)
+        for column in ("seed", "width"):
+            table.insert(0, column, int(self.identity[column]))
+        table.insert(0, "experiment", self.identity["experiment"])
+        table["parameters"] = int(self.identity["parameters"])
+        metadata = self._history_metadata(epochs, evaluated)
+        facts = {"conditions": canonical_json(run.conditions)}
+        write_table(self.history, table, {**metadata, **facts, **provenance()})
+
+
+def _agree(path: Path, found: dict[str, str], expected: dict[str, str]) -> None:
+    """Compare what a file says of itself with what is expected.
+
+    Raises:
+        UserError: names the first difference.
+    """
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise UserError(f"{path}: its {key} is {found.get(key)!r}, expected {value!r}")

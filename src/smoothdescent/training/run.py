@@ -6,13 +6,14 @@ import json
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from smoothdescent.config.schema import Experiment
+from smoothdescent.config.schema import Training
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.networks.weights import load_tensors, save_tensors
@@ -51,6 +52,8 @@ class Run:
         step: batches done of the epoch after that.
         running: float64 [2], the loss and the number of correct samples summed over those batches.
         history: one row per completed epoch, columns `HISTORY_COLUMNS`.
+        conditions: what the epochs from `from_epoch` on were trained under, one entry for each
+            change: code, device, threads, versions.
     """
 
     network: nn.Module
@@ -59,11 +62,27 @@ class Run:
     epoch: int = 0
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    conditions: list[dict[str, Any]] = field(default_factory=list)
 
-    def history_table(self) -> pd.DataFrame:
-        """Return the history with every column of `HISTORY_COLUMNS`, absent values as NaN."""
+    def history_table(
+        self, until: int | None = None, evaluated: list[int] | None = None
+    ) -> pd.DataFrame:
+        """Return the history with every column of `HISTORY_COLUMNS`, absent values as NaN.
+
+        Args:
+            until: the last epoch; default: all.
+            evaluated: the epochs whose exact evaluations are kept; default: all.
+        """
         table = pd.DataFrame(self.history, columns=list(HISTORY_COLUMNS), dtype="float64")
-        return table.astype({"epoch": "int64"})
+        table = table.astype({"epoch": "int64"})
+        if evaluated is not None:
+            columns = list(HISTORY_COLUMNS[HISTORY_COLUMNS.index("train_loss_all") :])
+            table.loc[~table["epoch"].isin(evaluated), columns] = np.nan
+        return table if until is None else table[table["epoch"] <= until]
+
+    def was_evaluated(self, epoch: int) -> bool:
+        """Return whether the history has an exact evaluation after an epoch."""
+        return epoch < len(self.history) and "test_error" in self.history[epoch]
 
     def save(self, path: str | Path, metadata: dict[str, str]) -> None:
         """Write the training state to a safetensors file atomically."""
@@ -76,8 +95,8 @@ class Run:
         position = json.dumps({"epoch": self.epoch, "step": self.step})
         save_tensors(path, tensors, {**metadata, "position": position})
 
-    def load(self, path: str | Path) -> dict[str, str]:
-        """Take over the training state of a file and return the file's metadata.
+    def load(self, path: str | Path) -> None:
+        """Take over the training state of a file: all of it or, if it does not fit, nothing.
 
         Raises:
             UserError: the file is not a training state of this network and optimiser.
@@ -85,27 +104,30 @@ class Run:
         tensors, metadata = load_tensors(path)
         try:
             position = json.loads(metadata["position"])
-            self.network.load_state_dict(_prefixed(tensors, "network/"))
-            self._load_optimizer(_prefixed(tensors, "optimizer/"))
-            self.running.copy_(tensors["running"])
+            weights = _prefixed(tensors, "network/")
+            _same_shapes(weights, self.network.state_dict())
+            state = self._optimizer_state(_prefixed(tensors, "optimizer/"))
             rows = tensors["history"].numpy()
-        except (KeyError, RuntimeError, ValueError) as error:
+            history = [
+                {
+                    name: float(x)
+                    for name, x in zip(HISTORY_COLUMNS, row, strict=True)
+                    if not np.isnan(x)
+                }
+                for row in rows
+            ]
+            running = tensors["running"].reshape(2)
+        except (KeyError, RuntimeError, ValueError, IndexError) as error:
             raise UserError(
                 f"{path} is not a training state of this network and optimiser: "
                 f"{str(error).splitlines()[0]}"
             ) from None
-        self.epoch, self.step = position["epoch"], position["step"]
-        self.history = [
-            {
-                name: float(x)
-                for name, x in zip(HISTORY_COLUMNS, row, strict=True)
-                if not np.isnan(x)
-            }
-            for row in rows
-        ]
-        return metadata
+        self.network.load_state_dict(weights)
+        self.optimizer.load_state_dict(state)
+        self.running.copy_(running)
+        self.epoch, self.step, self.history = position["epoch"], position["step"], history
 
-    def _load_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
+    def _optimizer_state(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         parameters = self.optimizer.param_groups[0]["params"]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
@@ -116,7 +138,15 @@ class Run:
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             state.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        return {"state": state, "param_groups": groups}
+
+
+def _same_shapes(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    shapes = [{name: tensor.shape for name, tensor in t.items()} for t in (found, expected)]
+    if shapes[0] != shapes[1]:
+        names = {*found, *expected}
+        odd = min(name for name in names if shapes[0].get(name) != shapes[1].get(name))
+        raise ValueError(f"{odd} has the shape {shapes[0].get(odd)}, expected {shapes[1].get(odd)}")
 
 
 def _prefixed(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -124,7 +154,7 @@ def _prefixed(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.
 
 
 def new_run(
-    experiment: Experiment,
+    settings: Training,
     *,
     width: int,
     seed: int,
@@ -138,11 +168,11 @@ def new_run(
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "initialisation"))
         network = build(
-            experiment.network, width=width, num_classes=num_classes, image_size=image_size
+            settings.network, width=width, num_classes=num_classes, image_size=image_size
         )
     network = network.to(device=device, memory_format=torch.channels_last).train()
     return Run(
         network=network,
-        optimizer=build_optimizer(network.parameters(), experiment.optimizer),
+        optimizer=build_optimizer(network.parameters(), settings.optimizer),
         running=torch.zeros(2, dtype=torch.float64, device=device),
     )

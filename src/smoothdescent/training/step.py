@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional
 
-from smoothdescent.config.schema import Experiment
+from smoothdescent.config.schema import Training
 from smoothdescent.progress import log
 from smoothdescent.training.augmentation import Crops, crop, draw_crops
 from smoothdescent.training.data import TrainingData
@@ -36,11 +36,11 @@ class Step:
     Args:
         run: changed in place by each call.
         data: on the run's device.
-        experiment: the settings of the training.
+        settings: those of the training.
     """
 
-    def __init__(self, run: Run, data: TrainingData, experiment: Experiment):
-        self.run, self.data, self.experiment = run, data, experiment
+    def __init__(self, run: Run, data: TrainingData, settings: Training):
+        self.run, self.data, self.settings = run, data, settings
         self._device = data.labels.device
         self._rate = torch.zeros((), device=self._device)
         for group in run.optimizer.param_groups:
@@ -53,10 +53,10 @@ class Step:
 
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draw the epoch's augmentation, if there is one."""
-        settings = self.experiment.augmentation
-        if settings is None:
+        augmentation = self.settings.augmentation
+        if augmentation is None:
             return
-        crops = draw_crops(seed, epoch, self.data.sample_ids, **settings.model_dump())
+        crops = draw_crops(seed, epoch, self.data.sample_ids, **augmentation.model_dump())
         if self._crops is None:
             self._crops = crops
         else:
@@ -84,7 +84,7 @@ class Step:
     def _compute(self, positions: torch.Tensor) -> None:
         run, optimizer = self.run, self.run.optimizer
         labels = self.data.labels.index_select(0, positions)
-        half = self.experiment.precision == "bfloat16"
+        half = self.settings.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             logits = run.network(self._images(positions)).float()
         loss = functional.cross_entropy(logits, labels)
@@ -96,11 +96,11 @@ class Step:
 
     def _images(self, positions: torch.Tensor) -> torch.Tensor:
         """Return the images of a batch in this epoch, [B, C, H, W]."""
-        settings = self.experiment.augmentation
-        if settings is None:
+        augmentation = self.settings.augmentation
+        if augmentation is None:
             images = self.data.images.index_select(0, positions)
         else:
-            images = crop(self.data.padded, positions, self._crops, settings.shift)
+            images = crop(self.data.padded, positions, self._crops, augmentation.shift)
         return images.permute(0, 3, 1, 2)
 
     def _capture(self, positions: torch.Tensor) -> None:

@@ -1,0 +1,233 @@
+"""Takes the runs of one experiment from what their folders hold to all of their products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from smoothdescent.config.schema import TrainingSettings
+from smoothdescent.data.loading import labels_sha256, load_experiment_data
+from smoothdescent.devices import describe, precision_in_force
+from smoothdescent.errors import UserError
+from smoothdescent.files import code_digest, read_metadata
+from smoothdescent.layout import log_path, run_name
+from smoothdescent.lease import Deposed, Lease
+from smoothdescent.networks.registry import NETWORKS, count_parameters, network_source
+from smoothdescent.progress import Progress, log, logging_to
+from smoothdescent.provenance import library_versions
+from smoothdescent.training.data import to_device
+from smoothdescent.training.engine import train
+from smoothdescent.training.folder import Conditions, Listener, RunFolder, Stopped
+from smoothdescent.training.run import Run, new_run
+
+
+class Trainer:
+    """Trains runs of one experiment, whose data are in memory once.
+
+    Args:
+        experiment: its name.
+        settings: what determines the weights, beside width and seed.
+        data, labels: the decoded data set and the label table.
+        folder: of the runs' folders.
+        snapshots: epochs whose weights are kept, increasing; the last ends the training.
+        device: where to train.
+        threads: CPU threads of this process.
+        autosave_minutes: between two saves of a training state.
+
+    Raises:
+        UserError: the data or the labels are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        settings: TrainingSettings,
+        *,
+        data: str,
+        labels: str,
+        folder: Path,
+        snapshots: list[int],
+        device: torch.device,
+        threads: int,
+        autosave_minutes: float,
+    ):
+        self.experiment, self.settings, self.folder = experiment, settings, folder
+        self.snapshots, self.device, self.autosave_minutes = snapshots, device, autosave_minutes
+        last = snapshots[-1]
+        every = range(0, last + 1, settings.evaluate_every)
+        self.evaluated = sorted({0, *every, *snapshots})
+        self.dataset = load_experiment_data(data, labels, settings.image_size)
+        self.data = to_device(self.dataset, settings.augmentation, device)
+        self.identity = {
+            "experiment": experiment,
+            "network": settings.network,
+            "num_classes": str(self.dataset.num_classes),
+            "image_size": str(self.dataset.image_size),
+            "training_identity": settings.identity,
+            "labels_sha256": labels_sha256(self.dataset.train.sample_ids, self.dataset.train.labels),
+            "data_sha256": read_metadata(labels)["data_sha256"],
+        }
+        if settings.network not in NETWORKS:
+            # Another architecture of the same name is another run.
+            self.identity["network_code"] = code_digest(network_source(settings.network))
+        # A training is repeated bit for bit where all of these are the same.
+        self.conditions: Conditions = {
+            "code": training_code(),
+            "device": describe(device),
+            "precision": precision_in_force(settings.precision, device),
+            "threads": threads,
+            **{name: library_versions().get(name) for name in ("torch", "numba")},
+        }
+
+    def train(self, width: int, seed: int, listener: Listener) -> str | None:
+        """Complete the products of a run, and return what went wrong, if anything did.
+
+        Raises:
+            Stopped: a signal came.
+            Deposed: another process has taken the run over.
+        """
+        path = self.folder / run_name(width, seed)
+        with logging_to(log_path(path)):
+            try:
+                listener.obey()
+                with Lease(path, while_waiting=listener.obey) as lease:
+                    self._train(width, seed, lease, listener)
+            except Stopped as stop:
+                log(f"{path.name} stopped by {stop}; saved, the same command resumes")
+                raise
+            except Deposed:
+                raise  # whoever has taken this run over trains the next ones too
+            except UserError as error:
+                log(f"{path.name} failed: {error}")
+                return f"{path.name}: {error}"
+            return None
+
+    def _train(self, width: int, seed: int, lease: Lease, listener: Listener) -> None:
+        run = self._new_run(width, seed)
+        identity = {
+            **self.identity,
+            "width": str(width),
+            "seed": str(seed),
+            "parameters": str(count_parameters(run.network)),
+        }
+        path = lease.folder
+        folder = RunFolder(path, identity, self.conditions, lease)
+        folder.claim()
+        missing = folder.missing_snapshots(self.snapshots)
+        if not missing and folder.has_history(self.snapshots, self.evaluated):
+            log(f"{path.name} is finished")
+            return
+        folder.history.unlink(missing_ok=True)  # it would say that all is there
+        folder.restore(run, folder.state)
+        self._replay(run, folder, missing, listener)
+        last = self.snapshots[-1]
+        if run.epoch < last:
+            self._advance(run, folder, folder.state, last, missing, listener)
+            folder.save_state(run, folder.state, finished=True)
+        folder.save_history(run, self.snapshots, self.evaluated)
+        folder.replay.unlink(missing_ok=True)
+
+    def _new_run(self, width: int, seed: int) -> Run:
+        return new_run(
+            self.settings,
+            width=width,
+            seed=seed,
+            num_classes=self.dataset.num_classes,
+            image_size=self.dataset.image_size,
+            device=self.device,
+        )
+
+    def _replay(
+        self, run: Run, folder: RunFolder, missing: list[int], listener: Listener
+    ) -> None:
+        """Make the snapshots and evaluations that a run has passed without.
+
+        Weights of an earlier epoch are found by training to it again, from the beginning.
+        """
+        if run.epoch in missing and run.step == 0 and run.history:
+            folder.save_snapshot(run)
+            missing.remove(run.epoch)
+        passed = self._passed(run, missing)
+        if not passed:
+            return
+        name, end = folder.path.name, max(passed)
+        log(
+            f"{name}: of epochs {', '.join(map(str, passed))} something is missing; training again "
+            f"from the beginning to epoch {end}; what is there is kept"
+        )
+        width, seed = int(folder.identity["width"]), int(folder.identity["seed"])
+        again = self._new_run(width, seed)
+        folder.restore(again, folder.replay)
+        if self._passed(again, missing):
+            folder.replay.unlink()
+            again = self._new_run(width, seed)
+            folder.restore(again, folder.replay)
+        self._advance(again, folder, folder.replay, end, missing, listener)
+        run.history[: end + 1] = again.history[: end + 1]
+        if self.conditions != {key: run.conditions[0].get(key) for key in self.conditions}:
+            log(f"{name}: the conditions are not those of the training; its history says so")
+            run.conditions.append({"trained_again": passed, **self.conditions})
+
+    def _passed(self, run: Run, missing: list[int]) -> list[int]:
+        """Return the epochs that a run has passed without a snapshot or evaluation wanted now."""
+        done = [epoch for epoch in self.evaluated if epoch <= run.epoch] if run.history else []
+        return [epoch for epoch in done if epoch in missing or not run.was_evaluated(epoch)]
+
+    def _advance(
+        self,
+        run: Run,
+        folder: RunFolder,
+        state: Path,
+        until: int,
+        missing: list[int],
+        listener: Listener,
+    ) -> None:
+        """Train a run to the end of an epoch, saving its state and the missing snapshots."""
+        progress = self._progress(run, folder.path.name, until)
+
+        def on_step(count: int) -> None:
+            progress.advance(count)
+            folder.save_if_due(run, state, listener, self.autosave_minutes)
+
+        def on_epoch() -> None:
+            if run.epoch in missing:
+                folder.save_snapshot(run)
+            row = run.history[-1]
+            if "test_error" in row:
+                log(
+                    f"{folder.path.name} epoch {run.epoch}: training loss "
+                    f"{row['train_loss_all']:.4f}, training accuracy "
+                    f"{row['train_accuracy_all']:.4f}, test error {row['test_error']:.4f}; "
+                    f"{progress.rate()}"
+                )
+
+        train(
+            run,
+            self.data,
+            self.settings,
+            seed=int(folder.identity["seed"]),
+            until=until,
+            evaluate_at={*self.snapshots},
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+        progress.close()
+
+    def _progress(self, run: Run, name: str, until: int) -> Progress:
+        samples = len(self.data.labels)
+        left = (until - run.epoch) * samples - run.step * self.settings.batch_size
+        return Progress(left, "images", f"{name}, epochs {run.epoch + 1} to {until}")
+
+
+def training_code() -> str:
+    """Return a hash of the code that determines the weights."""
+    package = Path(__file__).parents[1]
+    modules = ("augmentation", "data", "engine", "evaluation", "optimizers", "run", "step")
+    return code_digest(
+        package / "randomness.py",
+        package / "data" / "loading.py",
+        *package.glob("networks/*.py"),
+        *package.glob("kernels/*.py"),
+        *(package / "training" / f"{module}.py" for module in modules),
+    )
