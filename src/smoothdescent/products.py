@@ -30,9 +30,9 @@ def damaged(groups: Iterable[list[Path]]) -> dict[Path, str]:
     found = {}
     for group in groups:
         dates = {path: path.stat().st_mtime for path in group if path.exists()}
-        if len(group) > SMALL_GROUP and dates:
-            if max(dates.values()) - min(dates.values()) <= SECONDS_APART:
-                continue
+        apart = max(dates.values(), default=0) - min(dates.values(), default=0)
+        if len(group) > SMALL_GROUP and apart <= SECONDS_APART:
+            continue
         for path in dates:
             if fault := _fault(path):
                 found[path] = fault

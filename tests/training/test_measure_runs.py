@@ -1,31 +1,30 @@
 """Measuring the snapshots of runs: nothing twice, nothing of another experiment."""
 
-import json
 import shutil
 
+import pandas as pd
 import pytest
 from training.tiny import Files, tiny_study
 
 from smoothdescent.cli import main
-from smoothdescent.files import read_metadata, read_table
+from smoothdescent.files import read_table
 from smoothdescent.sharpness import run_command
 
 MEASURE = {"samples": 6, "paths": {"family": "svd", "strengths": [1, 3]}}
-SIZES = {"segments": [], "epochs": 2, "snapshots": [0], "measure": MEASURE}
+SIZES = {"epochs": 2, "snapshots": [0], "measure": MEASURE}
 
 
 @pytest.fixture
 def files(tmp_path):
     files = Files(tmp_path, tiny_study(**SIZES))
-    files.train(2)
+    files.train()
     return files
 
 
-def measure(files, *runs, until=2):
-    words = ["measure-runs", "--config", files.config, "--data", files.data]
-    words += ["--labels", files.labels, "--runs", *(runs or ["w2_s0"]), "--until", until]
-    words += ["--folder", files.folder / "runs", "--receipt", files.folder / "measured.json"]
-    main([str(word) for word in words])
+def measure(files, *runs):
+    words = ["measure-runs", "--settings", files.settings, "--data", files.data]
+    words += ["--labels", files.labels, "--runs", *(runs or ["w2_s0"])]
+    main([str(word) for word in [*words, "--folder", files.folder / "runs"]])
 
 
 def measured_tables(files, run="w2_s0"):
@@ -43,14 +42,10 @@ def test_volumes_at_the_last_epoch_and_points_at_the_others(files):
     assert len(ids) == 6 and set(ids) == set(tables["e2"]["sample_id"])
     labels = read_table(files.labels).to_pandas().set_index("sample_id")["is_noisy"]
     assert (tables["e0"]["is_noisy"].to_numpy() == labels[ids].to_numpy()).all()
-    assert json.loads((files.folder / "measured.json").read_text()) == {
-        "runs": ["w2_s0"],
-        "epoch": 2,
-    }
 
 
 def test_several_runs(files):
-    files.train(2, "w2_s1", "w3_s0")
+    files.train("w2_s1", "w3_s0")
     measure(files, "w2_s0", "w2_s1", "w3_s0")
     keys = [measured_tables(files, run)["e2"].iloc[0] for run in ("w2_s0", "w2_s1", "w3_s0")]
     assert [(key["width"], key["seed"]) for key in keys] == [(2, 0), (2, 1), (3, 0)]
@@ -73,49 +68,113 @@ def test_nothing_is_measured_twice(files, monkeypatch):
     measure(files)
     assert measured == [0, None]
     measure(files)
-    # A table over all volumes also serves where the points alone are asked for.
-    Files(files.folder, tiny_study(**SIZES | {"epochs": 3, "snapshots": [0, 2]}))
-    measure(files)
     assert measured == [0, None]
+    # A table over all volumes also serves where the points alone are asked for.
+    longer = Files(files.folder, tiny_study(**SIZES | {"epochs": 3, "snapshots": [0, 2]}))
+    longer.train()
+    measure(longer)
+    assert measured == [0, None, None]
 
 
 def test_volumes_that_are_asked_for_later(files, monkeypatch):
-    Files(files.folder, tiny_study(**SIZES | {"epochs": 3, "snapshots": [0, 2]}))
+    longer = Files(files.folder, tiny_study(**SIZES | {"epochs": 3, "snapshots": [0, 2]}))
+    longer.train()
     measured = count_measurements(monkeypatch)
-    measure(files)
-    assert measured == [0, 0]
-    Files(files.folder, tiny_study(**SIZES))
-    measure(files)
+    measure(longer)
     assert measured == [0, 0, None]
+    measure(files)
+    assert measured == [0, 0, None, None]
 
 
-def test_other_settings_or_weights_are_measured_again(files, monkeypatch, capsys):
+def test_other_settings_code_or_labels_are_measured_again(files, monkeypatch, capsys):
     measured = count_measurements(monkeypatch)
     measure(files)
-    Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"step_size": 0.2}}))
-    measure(files)
+    other = Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"step_size": 0.2}}))
+    measure(other)
     assert len(measured) == 4
     assert "measured again" in capsys.readouterr().err
-    run = files.folder / "runs/w2_s0"
-    before = read_metadata(run / "sharpness/e2.parquet")["snapshot_sha256"]
-    shutil.copy(run / "snapshots/e0.safetensors", run / "snapshots/e2.safetensors")
+    monkeypatch.setattr(run_command, "measuring_code", lambda network: "other")
+    measure(other)
+    assert len(measured) == 6
+
+
+def unlink(path):
+    path.unlink()
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def replace(path):
+    shutil.copy(path.with_name("e0.parquet"), path)
+
+
+@pytest.mark.parametrize("damage", [unlink, truncate, replace])
+def test_a_table_is_made_again_alone(files, monkeypatch, damage):
     measure(files)
-    assert len(measured) == 5
-    assert read_metadata(run / "sharpness/e2.parquet")["snapshot_sha256"] != before
+    before = measured_tables(files)
+    path = files.folder / "runs/w2_s0/sharpness/e2.parquet"
+    damage(path)
+    measured = count_measurements(monkeypatch)
+    measure(files)
+    assert measured == [None]
+    kept = path.with_name("e2.parquet.unusable")
+    assert kept.exists() == (damage is not unlink)
+    kept.unlink(missing_ok=True)
+    after = measured_tables(files)
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(table, after[name])
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, lambda path: shutil.copy(path.with_name("e0.safetensors"), path)]
+)
+def test_a_wrong_snapshot_is_put_aside(files, capsys, damage):
+    """And the command that trains makes it again."""
+    measure(files)
+    before = measured_tables(files)
+    path = files.folder / "runs/w2_s0/snapshots/e2.safetensors"
+    content = path.read_bytes()
+    damage(path)
+    with pytest.raises(SystemExit):
+        measure(files)
+    assert (
+        "e2.safetensors.unusable, and the same command trains it again" in capsys.readouterr().err
+    )
+    assert not path.exists()
+    files.train()
+    assert path.read_bytes() == content
+    measure(files)
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(table, measured_tables(files)[name])
+
+
+def interrupt(*arguments, **keywords):
+    raise KeyboardInterrupt
+
+
+def test_stale_tables_are_put_aside_before_anything_is_measured(files, monkeypatch):
+    """A job that fails now leaves no table that a finished job would be taken for."""
+    measure(files)
+    other = Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"step_size": 0.2}}))
+    monkeypatch.setattr(run_command, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        measure(other)
+    assert not list((files.folder / "runs/w2_s0/sharpness").glob("*.parquet"))
 
 
 def test_snapshots_of_other_training_settings_are_refused(files, capsys):
-    Files(files.folder, tiny_study(**SIZES | {"batch_size": 7}))
+    other = Files(files.folder, tiny_study(**SIZES | {"batch_size": 7}))
     with pytest.raises(SystemExit):
-        measure(files)
-    assert "was trained with other settings" in capsys.readouterr().err
-    assert not (files.folder / "measured.json").exists()
+        measure(other)
+    assert "its training_identity is" in capsys.readouterr().err
 
 
 def test_more_samples_than_there_are(files, capsys):
-    Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"samples": 101}}))
+    other = Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"samples": 101}}))
     with pytest.raises(SystemExit):
-        measure(files)
+        measure(other)
     assert "measure.samples is 101, but" in capsys.readouterr().err
 
 
@@ -123,6 +182,4 @@ def test_a_missing_snapshot(files, capsys):
     (files.folder / "runs/w2_s0/snapshots/e2.safetensors").unlink()
     with pytest.raises(SystemExit):
         measure(files)
-    error = capsys.readouterr().err
-    assert "snapshots/e2.safetensors does not exist" in error and "run again" in error
-    assert not (files.folder / "measured.json").exists()
+    assert "snapshots/e2.safetensors does not exist" in capsys.readouterr().err

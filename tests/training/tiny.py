@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from smoothdescent.config.load import read_yaml, resolve, write_experiment
+from smoothdescent.config.load import read_yaml, resolve
 from smoothdescent.data.sources import read_source
 from smoothdescent.data.store import write_store
 from smoothdescent.files import canonical_json
@@ -16,7 +16,6 @@ SIZES = {
     "widths": [2],
     "seeds": [0],
     "epochs": 6,
-    "segments": [2, 4],
     "snapshots": [0, 1, 3],
     "evaluate_every": 2,
     "batch_size": 16,
@@ -41,8 +40,8 @@ class Files:
 
         self.folder = folder
         study = study or tiny_study()
-        self.config = folder / "config.yaml"
-        write_experiment(study, NAME, self.config)
+        self.resolved = study.resolved(NAME)
+        self.settings = canonical_json(self.resolved.model_dump(mode="json"))
         self.data = folder / "data.safetensors"
         self.labels = folder / "labels.parquet"
         if not self.data.exists():
@@ -51,33 +50,28 @@ class Files:
                 "procedural10",
                 read_source(study.datasets["procedural10"].model_dump(mode="json")),
             )
-        settings = canonical_json(study.label_settings(NAME))
+        settings = canonical_json(self.resolved.label_settings)
         words = ["make-labels", "--data", self.data, "--settings", settings]
         main([str(word) for word in [*words, "--output", self.labels]])
 
-    def train_arguments(self, until, *runs, tag=""):
-        """Return the arguments of one segment's training; outputs are in a folder `runs{tag}`."""
+    def train_arguments(self, *runs, tag="", autosave_minutes=5):
+        """Return the arguments of a training; outputs are in a folder `runs{tag}`."""
         return [
             "train",
-            *("--config", self.config, "--data", self.data, "--labels", self.labels),
-            *("--runs", *(runs or ["w2_s0"]), "--until", until),
-            *("--folder", self.folder / f"runs{tag}"),
-            *("--receipt", self.receipt(until, tag)),
+            *("--settings", self.settings, "--data", self.data, "--labels", self.labels),
+            *("--runs", *(runs or ["w2_s0"]), "--folder", self.folder / f"runs{tag}"),
+            *("--autosave-minutes", autosave_minutes),
         ]
 
-    def receipt(self, until, tag=""):
-        """Return the file that says that a segment is done."""
-        return self.folder / f"receipts{tag}" / f"e{until}.json"
-
-    def train(self, *arguments, **keywords):
-        """Train one segment in this process."""
+    def train(self, *runs, **keywords):
+        """Train in this process."""
         from smoothdescent.cli import main
 
-        main([str(a) for a in self.train_arguments(*arguments, **keywords)])
+        main([str(a) for a in self.train_arguments(*runs, **keywords)])
 
-    def command(self, *arguments, **keywords):
-        """Return the command that trains one segment in another process."""
-        words = [str(a) for a in self.train_arguments(*arguments, **keywords)]
+    def command(self, *runs, **keywords):
+        """Return the command that trains in another process."""
+        words = [str(a) for a in self.train_arguments(*runs, **keywords)]
         return [sys.executable, "-m", "smoothdescent", *words]
 
 

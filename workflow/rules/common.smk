@@ -4,15 +4,14 @@ import os
 import shlex
 import sys
 import time
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-SOURCE = Path(workflow.basedir) / "src"
+SOURCE = Path(str(workflow.current_basedir)).parents[1] / "src"
 sys.path.insert(0, str(SOURCE))
 
-from smoothdescent.config.command import stage_settings
 from smoothdescent.config.load import dump, resolve
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
@@ -41,6 +40,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+RESOLVED = {name: STUDY.resolved(name) for name in STUDY.experiments}
 STARTED = time.time()
 RUNTIME_SAFETY = 2  # a job asks for so many times the time that it is expected to need
 UNPLANNED_MB = 8000  # the memory that it asks for if `snakemake plan` has not been run
@@ -80,20 +80,14 @@ def dataset_settings(wildcards):
     return canonical_json(STUDY.datasets[wildcards.dataset].model_dump(mode="json"))
 
 
-@cache
-def settings_of(experiment, stage):
-    """Return what determines a stage's results as JSON: its job gets the settings by value."""
-    return stage_settings(STUDY.resolved(experiment), stage)
-
-
 def label_settings(wildcards):
-    """Return what determines the labels, beside the data."""
-    return settings_of(wildcards.experiment, "make-labels")
+    """Return what determines the labels, beside the data, as JSON."""
+    return canonical_json(RESOLVED[wildcards.experiment].label_settings)
 
 
 def table_settings(wildcards):
-    """Return what determines an experiment's tables, beside those of its runs."""
-    return settings_of(wildcards.experiment, "tables")
+    """Return what determines an experiment's tables, beside those of its runs, as JSON."""
+    return canonical_json(RESOLVED[wildcards.experiment].model_dump(mode="json"))
 
 
 # Snakemake makes a rule of an experiment's trainings and one of its measuring: their outputs depend
@@ -160,9 +154,27 @@ def job_file(folder, experiment, stage, seeds, suffix):
     return RESULTS / experiment / folder / stage / f"{job_name('{width}', seeds)}{suffix}"
 
 
-def job_settings(wildcards, experiment, stage):
-    """Return what determines the results of a training or measuring job."""
-    return settings_of(experiment, stage)
+def job_command(stage, experiment, seeds):
+    """Return the command that trains or measures some seeds of an experiment.
+
+    The job is given the experiment's settings by value. They are part of the command and no param:
+    it is the identities in `params` that tell which of them make a job run again.
+    """
+    settings = canonical_json(RESOLVED[experiment].model_dump(mode="json"))
+    settings = shlex.quote(settings).replace("{", "{{").replace("}", "}}")
+    names = " ".join(
+        run_name("{wildcards.width}", str(s).replace("{", "{wildcards.")) for s in seeds
+    )
+    options = {
+        "train": f"--autosave-minutes {STUDY.autosave_minutes}",
+        "measure-runs": f"--memory {STUDY.memory}",
+    }
+    return (
+        f"exec python -m smoothdescent {stage} --settings {settings}"
+        f" --data {{input.data}} --labels {{input.labels}} --runs {names}"
+        f" --folder {RESULTS / experiment / 'runs'} --device {STUDY.device}"
+        f" --threads {{threads}} {options[stage]} >> {{log}} 2>&1"
+    )
 
 
 def job_message(stage, experiment, seeds):
@@ -174,28 +186,6 @@ def job_message(stage, experiment, seeds):
         "measure": f"Measuring {len(epochs)} checkpoints of {job} of {experiment}",
     }
     return f"{done[stage]}; log: {{log}}"
-
-
-def job_command(stage, experiment, seeds):
-    """Return the command that trains or measures some seeds of an experiment.
-
-    What is written into it as it stands does not determine results: it may change without a job
-    running again.
-    """
-    epochs = " ".join(map(str, STUDY.experiments[experiment].snapshot_epochs))
-    names = " ".join(
-        run_name("{wildcards.width}", str(s).replace("{", "{wildcards.")) for s in seeds
-    )
-    options = {
-        "train": f"--autosave-minutes {STUDY.autosave_minutes}",
-        "measure-runs": f"--memory {STUDY.memory}",
-    }
-    return (
-        f"exec python -m smoothdescent {stage} --experiment {experiment}"
-        " --settings {params.settings:q} --data {input.data} --labels {input.labels}"
-        f" --runs {names} --snapshots {epochs} --folder {RESULTS / experiment / 'runs'}"
-        f" --device {STUDY.device} --threads {{threads}} {options[stage]} >> {{log}} 2>&1"
-    )
 
 
 def job_minutes(wildcards, attempt, experiment, stage, seeds):

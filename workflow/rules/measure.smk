@@ -23,7 +23,7 @@ for experiment, seeds in SEEDS:
             mem_mb=partial(job_megabytes, experiment=experiment),
             gpu=GPUS,
         params:
-            settings=partial(job_settings, experiment=experiment, stage="measure-runs"),
+            identity=RESOLVED[experiment].measuring_identity,
         message:
             job_message("measure", experiment, seeds)
         shell:

@@ -25,7 +25,7 @@ for experiment, seeds in SEEDS:
             mem_mb=partial(job_megabytes, experiment=experiment),
             gpu=GPUS,
         params:
-            settings=partial(job_settings, experiment=experiment, stage="train"),
+            identity=RESOLVED[experiment].training_identity,
         message:
             job_message("train", experiment, seeds)
         shell:

@@ -1,8 +1,8 @@
-"""Print the configuration in force at a scale, or what a stage of an experiment takes of it.
+"""Print the configuration in force at a scale, or an experiment's as the stages take it.
 
-The stages take their settings by value, as JSON:
+The stages take the settings of an experiment by value:
 
-    smoothdescent train --settings "$(smoothdescent config --experiment NAME --stage train)" ...
+    smoothdescent train --settings "$(smoothdescent config --experiment NAME --json)" ...
 """
 
 from __future__ import annotations
@@ -10,16 +10,8 @@ from __future__ import annotations
 import argparse
 
 from smoothdescent.config.load import dump, dump_experiment, read_yaml, resolve
-from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.errors import UserError
 from smoothdescent.files import canonical_json
-
-STAGES = {
-    "make-labels": lambda resolved: resolved.label_settings,
-    "train": lambda resolved: resolved.training_settings.model_dump(mode="json"),
-    "measure-runs": lambda resolved: resolved.measuring_settings.model_dump(mode="json"),
-    "tables": lambda resolved: resolved.model_dump(mode="json"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="config.yaml", help="default: config.yaml")
     parser.add_argument("--scale", help="default: the file's")
     parser.add_argument("--experiment", help="only this experiment")
-    parser.add_argument("--stage", choices=STAGES, help="what this stage takes of the experiment")
+    parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,18 +33,12 @@ def run(args: argparse.Namespace) -> None:
         config["scale"] = args.scale
     study = resolve(config, args.file)
     if args.experiment is None:
-        if args.stage:
-            raise UserError("--stage needs --experiment")
-        print(dump(study), end="")
+        print(canonical_json(study.model_dump(mode="json")) if args.json else dump(study))
         return
     if args.experiment not in study.experiments:
         raise UserError(
             f"--experiment is {args.experiment!r}, expected one of {', '.join(study.experiments)}"
         )
     resolved = study.resolved(args.experiment)
-    print(stage_settings(resolved, args.stage) if args.stage else dump_experiment(resolved).rstrip())
-
-
-def stage_settings(resolved: ResolvedExperiment, stage: str) -> str:
-    """Return what a stage takes of an experiment, as JSON that equal settings share."""
-    return canonical_json(STAGES[stage](resolved))
+    as_json = canonical_json(resolved.model_dump(mode="json"))
+    print(as_json if args.json else dump_experiment(resolved))

@@ -164,7 +164,7 @@ def _yaml(content: dict[str, Any]) -> str:
 
 
 def read_settings(kind: type[Settings], text: str, argument: str) -> Settings:
-    """Return the settings of a stage, which a job is given by value.
+    """Return the settings that a job is given by value.
 
     Args:
         kind: the block that they are.

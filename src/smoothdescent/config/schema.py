@@ -1,7 +1,7 @@
 """What may stand in `config.yaml`: every key, its type, its range and its meaning.
 
 All blocks are closed: an unknown key is an error. What determines the trained weights
-(`TrainingSettings`) is told apart from how long to train and what to look at, so that a training
+(`training_identity`) is told apart from how long to train and what to look at, so that a training
 resumes when `epochs` is raised.
 """
 
@@ -206,34 +206,6 @@ class Training(Block):
     evaluate_every: Natural = Field(10, description="epochs between exact evaluations")
 
 
-class TrainingSettings(Training):
-    """All that determines the weights after a given epoch, beside width and seed."""
-
-    dataset: dict[str, Any] = Field(description="the data set's block, without its place on disk")
-    labels: dict[str, Any] = Field(description="what determines the labels, beside the data set")
-    image_size: Natural | None
-
-    @property
-    def identity(self) -> str:
-        """A hash of the settings."""
-        return fingerprint(self.model_dump(mode="json"))
-
-
-class MeasuringSettings(Block):
-    """All that determines the sharpness tables of a run, beside its weights."""
-
-    training: TrainingSettings
-    measure: Measure
-
-    @property
-    def identity(self) -> str:
-        """A hash of the settings, but not of `measure.hessian`.
-
-        A normalisation is applied when tables are gathered and needs no new measurement.
-        """
-        return fingerprint(self.model_dump(mode="json", exclude={"measure": {"hessian"}}))
-
-
 class Experiment(Training):
     """One row of the study."""
 
@@ -274,7 +246,7 @@ class Experiment(Training):
 
 
 class ResolvedExperiment(Block):
-    """One experiment and its data set, as an experiment's tables were made from them."""
+    """One experiment and its data set: what the jobs of the experiment are given, by value."""
 
     name: Name
     experiment: Experiment
@@ -300,21 +272,24 @@ class ResolvedExperiment(Block):
         }
 
     @property
-    def training_settings(self) -> TrainingSettings:
-        """What determines the weights of the experiment's runs, beside width and seed."""
-        return TrainingSettings(
-            **{key: getattr(self.experiment, key) for key in Training.model_fields},
-            # Where the images lie is not what they are: moving them must not cost a training. The
-            # label table remembers the checksum of the images that it was made for.
-            dataset=self.dataset.model_dump(mode="json", exclude={"path", "download"}),
-            labels=self.label_settings,
-            image_size=self.experiment.data.image_size,
+    def training_identity(self) -> str:
+        """A hash of what determines the weights after a given epoch, beside width and seed."""
+        return fingerprint(
+            {
+                # Where the images lie is not what they are: moving them must not cost a training.
+                # The label table remembers the checksum of the images that it was made for.
+                "dataset": self.dataset.model_dump(mode="json", exclude={"path", "download"}),
+                "labels": self.label_settings,
+                "image_size": self.experiment.data.image_size,
+                **self.experiment.model_dump(mode="json", include=set(Training.model_fields)),
+            }
         )
 
     @property
-    def measuring_settings(self) -> MeasuringSettings:
-        """What determines the sharpness tables of the experiment's runs, beside their weights."""
-        return MeasuringSettings(training=self.training_settings, measure=self.experiment.measure)
+    def measuring_identity(self) -> str:
+        """A hash of what determines the sharpness tables, beside the weights that are measured."""
+        # A normalisation is applied when tables are gathered and needs no new measurement.
+        return fingerprint(self.experiment.measure.model_dump(mode="json", exclude={"hessian"}))
 
 
 class Study(Block):

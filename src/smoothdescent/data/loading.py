@@ -13,7 +13,7 @@ import torch
 
 from smoothdescent.data.store import Store, open_store
 from smoothdescent.errors import UserError
-from smoothdescent.files import sha256_bytes, read_metadata, read_table
+from smoothdescent.files import read_metadata, read_table, sha256_bytes
 
 # Images converted at a time: bounds the memory beyond that of the result.
 _CHUNK = 512

@@ -47,7 +47,9 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         metadata = _metadata(path, file)
     expected = metadata.pop(CHECKSUM, None)
     if expected is not None and (found := _checksum(tensors)) != expected:
-        raise UserError(f"{path} is damaged: the checksum of its tensors is {found}, not {expected}")
+        raise UserError(
+            f"{path} is damaged: the checksum of its tensors is {found}, not {expected}"
+        )
     return tensors, metadata
 
 

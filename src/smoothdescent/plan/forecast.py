@@ -93,7 +93,8 @@ class Calibration:
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{path} does not hold the costs of a study ({error}); delete it and run `snakemake plan` again"
+                f"{path} does not hold the costs of a study ({error}); delete it and run "
+                "`snakemake plan` again"
             ) from None
 
 

@@ -15,13 +15,12 @@ import pyarrow as pa
 import torch
 
 from smoothdescent.config.load import read_settings
-from smoothdescent.config.schema import MeasuringSettings
+from smoothdescent.config.schema import Experiment, ResolvedExperiment
 from smoothdescent.data.loading import labels_sha256, load_pixels, read_label_table
 from smoothdescent.data.store import Store, open_store
 from smoothdescent.devices import choose_device, describe, set_threads
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
-    canonical_json,
     code_digest,
     fingerprint,
     put_aside,
@@ -42,12 +41,10 @@ from smoothdescent.sharpness import Paths, Tangent, measure
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
-    add("--experiment", required=True, help="its name, for the tables")
-    add("--settings", required=True, help="what determines the tables beside weights, as JSON")
+    add("--settings", required=True, help="the experiment and its data set, as JSON")
     add("--data", required=True, help="the decoded data set")
     add("--labels", required=True, help="the label table")
     add("--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1")
-    add("--snapshots", required=True, nargs="+", type=int, help="epochs to measure, up to the last")
     add("--folder", required=True, type=Path, help="folder of the runs' folders")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--threads", type=int, default=1, help="CPU threads (default: 1)")
@@ -88,54 +85,45 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: a file is missing, damaged or of another experiment.
     """
-    settings = read_settings(MeasuringSettings, args.settings, "--settings")
+    resolved = read_settings(ResolvedExperiment, args.settings, "--settings")
     set_threads(args.threads)
     device = choose_device(args.device)
-    samples = read_samples(open_store(args.data), args.labels, settings)
-    measured_with = fingerprint(
-        [
-            settings.identity,
-            samples.store.sha256,
-            samples.labels_sha256,
-            measuring_code(settings.training.network),
-        ]
-    )
-    epochs = sorted(set(args.snapshots))
-    unfinished = [
-        (args.folder / run_name(*run), checkpoint)
-        for run in args.runs
-        for checkpoint in checkpoints(args, run, epochs, samples, settings, measured_with)
-        if not is_finished(checkpoint, len(samples.labels))
-    ]
-    for folder, checkpoint in unfinished:
-        with logging_to(log_path(folder)):
-            measure_checkpoint(checkpoint, samples, settings, device, args.memory)
-    log(f"{len(args.runs) * len(epochs)} checkpoints, {len(unfinished)} of them measured now")
+    samples = read_samples(open_store(args.data), args.labels, resolved.experiment)
+    found = [c for run in args.runs for c in checkpoints(args.folder, run, resolved, samples)]
+    unfinished = [c for c in found if not is_finished(c, len(samples.labels))]
+    for checkpoint in unfinished:
+        with logging_to(log_path(checkpoint.table.parents[1])):
+            measure_checkpoint(checkpoint, samples, resolved, device, args.memory)
+    log(f"{len(found)} checkpoints, {len(unfinished)} of them measured now")
 
 
 def checkpoints(
-    args: argparse.Namespace,
-    run: tuple[int, int],
-    epochs: list[int],
-    samples: MeasuredSamples,
-    settings: MeasuringSettings,
-    measured_with: str,
+    runs: Path, run: tuple[int, int], resolved: ResolvedExperiment, samples: MeasuredSamples
 ) -> list[Checkpoint]:
-    """Return the checkpoints of a run.
+    """Return the checkpoints of a run, given by width and seed.
 
     Raises:
         UserError: a snapshot is missing, damaged or of another run; it is put aside.
     """
-    folder = args.folder / run_name(*run)
+    folder = runs / run_name(*run)
+    experiment = resolved.experiment
+    measured_with = fingerprint(
+        [
+            resolved.measuring_identity,
+            samples.store.sha256,
+            samples.labels_sha256,
+            measuring_code(experiment.network),
+        ]
+    )
     found = []
-    for epoch in epochs:
+    for epoch in experiment.snapshot_epochs:
         snapshot = snapshot_path(folder, epoch)
         expected = {
-            "experiment": args.experiment,
+            "experiment": resolved.name,
             "width": str(run[0]),
             "seed": str(run[1]),
             "epoch": str(epoch),
-            "training_identity": settings.training.identity,
+            "training_identity": resolved.training_identity,
             "labels_sha256": samples.labels_sha256,
             "data_sha256": samples.store.sha256,
         }
@@ -143,10 +131,9 @@ def checkpoints(
         identity = {
             "measured_with": measured_with,
             "snapshot_sha256": sha256_file(snapshot),
-            "volumes": "all" if epoch == epochs[-1] else "0",
+            "volumes": "all" if epoch == experiment.epochs else "0",
         }
-        table = sharpness_path(folder, epoch)
-        found.append(Checkpoint(snapshot, table, expected, identity))
+        found.append(Checkpoint(snapshot, sharpness_path(folder, epoch), expected, identity))
     return found
 
 
@@ -189,9 +176,7 @@ def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
     return True
 
 
-def read_samples(
-    store: Store, labels: str | Path, settings: MeasuringSettings
-) -> MeasuredSamples:
+def read_samples(store: Store, labels: str | Path, experiment: Experiment) -> MeasuredSamples:
     """Return the training samples that are measured: all, or a random choice of some.
 
     The choice depends on the measure's seed alone, so that all runs are measured at the same
@@ -203,18 +188,18 @@ def read_samples(
     table = read_label_table(labels, store)
     rows = (table["split"] == "train").nonzero()[0]
     trained_on = [torch.as_tensor(table[column][rows]) for column in ("sample_id", "label")]
-    wanted = settings.measure.samples
+    wanted = experiment.measure.samples
     if wanted is not None:
         if wanted > len(rows):
             raise UserError(
                 f"measure.samples is {wanted}, but {labels} has only {len(rows)} training samples"
             )
-        draw = numpy_generator(settings.measure.seed, "measured-samples")
+        draw = numpy_generator(experiment.measure.seed, "measured-samples")
         rows = rows[sorted(draw.permutation(len(rows))[:wanted])]
     sample_ids = torch.as_tensor(table["sample_id"][rows])
     return MeasuredSamples(
         store=store,
-        pixels=load_pixels(store, sample_ids, settings.training.image_size),
+        pixels=load_pixels(store, sample_ids, experiment.data.image_size),
         labels=torch.as_tensor(table["label"][rows]),
         sample_ids=sample_ids,
         is_noisy=torch.as_tensor(table["is_noisy"][rows]),
@@ -225,15 +210,16 @@ def read_samples(
 def measure_checkpoint(
     checkpoint: Checkpoint,
     samples: MeasuredSamples,
-    settings: MeasuringSettings,
+    resolved: ResolvedExperiment,
     device: torch.device,
     memory: str | None,
 ) -> None:
     """Measure one snapshot and write its table (specification, section 6)."""
-    how = settings.measure
+    experiment = resolved.experiment
+    how = experiment.measure
     source = read_weights_metadata(checkpoint.snapshot)
     network = build(
-        settings.training.network,
+        experiment.network,
         width=int(source["width"]),
         num_classes=samples.store.num_classes,
         image_size=samples.pixels.shape[-1],
@@ -266,16 +252,16 @@ def measure_checkpoint(
     metadata = {
         **checkpoint.expected,
         **checkpoint.identity,
-        "settings": canonical_json(settings.model_dump(mode="json")),
+        "experiment_config": experiment.model_dump(mode="json"),
+        "dataset_config": resolved.dataset.model_dump(mode="json"),
+        "config_hash": resolved.identity,
         **provenance(device=describe(device), precision=how.dtype),
     }
     write_table(checkpoint.table, _with_keys(result, samples, source), metadata)
     log(f"{checkpoint.table} written: {progress.done} images")
 
 
-def _with_keys(
-    table: pa.Table, samples: MeasuredSamples, source: dict[str, str]
-) -> pa.Table:
+def _with_keys(table: pa.Table, samples: MeasuredSamples, source: dict[str, str]) -> pa.Table:
     """Put the columns that tell a checkpoint and a sample in front of the measures."""
     noisy = dict(zip(samples.sample_ids.tolist(), samples.is_noisy.tolist(), strict=True))
     rows = table.num_rows

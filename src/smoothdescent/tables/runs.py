@@ -31,7 +31,7 @@ def read_runs(
             settings or labels than the first.
     """
     experiment = resolved.experiment
-    trained_with = resolved.training_settings.identity
+    trained_with = resolved.training_identity
     histories: list[pa.Table] = []
     checkpoints: list[tuple[Path, pa.Table]] = []
     for width in experiment.widths:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from smoothdescent.config.load import read_settings
-from smoothdescent.config.schema import TrainingSettings
+from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.devices import choose_device, prepare_training
 from smoothdescent.errors import UserError
 from smoothdescent.layout import parse_run
@@ -27,12 +27,10 @@ from smoothdescent.training.trainer import Trainer
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add = parser.add_argument
-    add("--experiment", required=True, help="its name, for the tables")
-    add("--settings", required=True, help="what determines the weights, as JSON")
+    add("--settings", required=True, help="the experiment and its data set, as JSON")
     add("--data", required=True, help="the decoded data set")
     add("--labels", required=True, help="the label table")
     add("--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1")
-    add("--snapshots", required=True, nargs="+", type=int, help="epochs to keep, up to the last")
     add("--folder", required=True, type=Path, help="folder of the runs' folders")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--threads", type=int, default=1, help="CPU threads (default: 1)")
@@ -45,21 +43,14 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the input is at fault, or some of the runs failed.
     """
-    settings = read_settings(TrainingSettings, args.settings, "--settings")
-    snapshots = sorted(set(args.snapshots))
-    if snapshots[0] < 0 or snapshots[-1] < 1:
-        raise UserError(
-            f"--snapshots is {snapshots}, expected epochs >= 0, the last of which ends the training"
-        )
+    resolved = read_settings(ResolvedExperiment, args.settings, "--settings")
     device = choose_device(args.device)
     prepare_training(device, args.threads)
     trainer = Trainer(
-        args.experiment,
-        settings,
+        resolved,
         data=args.data,
         labels=args.labels,
         folder=args.folder,
-        snapshots=snapshots,
         device=device,
         threads=args.threads,
         autosave_minutes=args.autosave_minutes,

@@ -219,7 +219,9 @@ class RunFolder:
         changed = [key for key, value in self.conditions.items() if last.get(key) != value]
         run.conditions = json.loads(found["conditions"])
         if changed:
-            was = ", ".join(f"{key} {last.get(key)} is {self.conditions[key]} now" for key in changed)
+            was = ", ".join(
+                f"{key} was {last.get(key)}, is {self.conditions[key]}" for key in changed
+            )
             log(f"not bit for bit what an uninterrupted training computes: {was}")
             run.conditions.append({"from_epoch": run.epoch, **self.conditions})
 
@@ -262,9 +264,9 @@ class RunFolder:
         Args:
             run: at that epoch or past it.
             epochs: of the snapshots.
-            evaluated: the epochs with an exact evaluation. Others that the run happens to have, from
-                a time when it was asked for other epochs, are left out: the history is a function
-                of the configuration.
+            evaluated: the epochs with an exact evaluation. Others, from a time when the run was
+                asked for other epochs, are left out: the history depends on the configuration and
+                not on what was asked for before.
         """
         self.lease.check()
         table = run.history_table(until=epochs[-1], evaluated=evaluated)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from smoothdescent.config.schema import TrainingSettings
+from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.data.loading import labels_sha256, load_experiment_data
 from smoothdescent.devices import describe, precision_in_force
 from smoothdescent.errors import UserError
@@ -26,11 +26,9 @@ class Trainer:
     """Trains runs of one experiment, whose data are in memory once.
 
     Args:
-        experiment: its name.
-        settings: what determines the weights, beside width and seed.
+        resolved: its settings.
         data, labels: the decoded data set and the label table.
         folder: of the runs' folders.
-        snapshots: epochs whose weights are kept, increasing; the last ends the training.
         device: where to train.
         threads: CPU threads of this process.
         autosave_minutes: between two saves of a training state.
@@ -41,31 +39,30 @@ class Trainer:
 
     def __init__(
         self,
-        experiment: str,
-        settings: TrainingSettings,
+        resolved: ResolvedExperiment,
         *,
         data: str,
         labels: str,
         folder: Path,
-        snapshots: list[int],
         device: torch.device,
         threads: int,
         autosave_minutes: float,
     ):
-        self.experiment, self.settings, self.folder = experiment, settings, folder
-        self.snapshots, self.device, self.autosave_minutes = snapshots, device, autosave_minutes
-        last = snapshots[-1]
-        every = range(0, last + 1, settings.evaluate_every)
-        self.evaluated = sorted({0, *every, *snapshots})
-        self.dataset = load_experiment_data(data, labels, settings.image_size)
+        self.folder, self.device, self.autosave_minutes = folder, device, autosave_minutes
+        self.settings = settings = resolved.experiment
+        self.snapshots = settings.snapshot_epochs
+        every = range(0, settings.epochs + 1, settings.evaluate_every)
+        self.evaluated = sorted({*every, *self.snapshots})
+        self.dataset = load_experiment_data(data, labels, settings.data.image_size)
         self.data = to_device(self.dataset, settings.augmentation, device)
+        trained_on = self.dataset.train
         self.identity = {
-            "experiment": experiment,
+            "experiment": resolved.name,
             "network": settings.network,
             "num_classes": str(self.dataset.num_classes),
             "image_size": str(self.dataset.image_size),
-            "training_identity": settings.identity,
-            "labels_sha256": labels_sha256(self.dataset.train.sample_ids, self.dataset.train.labels),
+            "training_identity": resolved.training_identity,
+            "labels_sha256": labels_sha256(trained_on.sample_ids, trained_on.labels),
             "data_sha256": read_metadata(labels)["data_sha256"],
         }
         if settings.network not in NETWORKS:
@@ -121,7 +118,7 @@ class Trainer:
         folder.history.unlink(missing_ok=True)  # it would say that all is there
         folder.restore(run, folder.state)
         self._replay(run, folder, missing, listener)
-        last = self.snapshots[-1]
+        last = self.settings.epochs
         if run.epoch < last:
             self._advance(run, folder, folder.state, last, missing, listener)
             folder.save_state(run, folder.state, finished=True)
@@ -138,9 +135,7 @@ class Trainer:
             device=self.device,
         )
 
-    def _replay(
-        self, run: Run, folder: RunFolder, missing: list[int], listener: Listener
-    ) -> None:
+    def _replay(self, run: Run, folder: RunFolder, missing: list[int], listener: Listener) -> None:
         """Make the snapshots and evaluations that a run has passed without.
 
         Weights of an earlier epoch are found by training to it again, from the beginning.
@@ -153,7 +148,7 @@ class Trainer:
             return
         name, end = folder.path.name, max(passed)
         log(
-            f"{name}: of epochs {', '.join(map(str, passed))} something is missing; training again "
+            f"{name}: products of epochs {', '.join(map(str, passed))} are missing; training again "
             f"from the beginning to epoch {end}; what is there is kept"
         )
         width, seed = int(folder.identity["width"]), int(folder.identity["seed"])
