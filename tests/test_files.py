@@ -79,7 +79,7 @@ def test_damaged_tables(tmp_path):
     with pytest.raises(UserError, match="no column 'y'; its columns are x"):
         read_table(path, ["y"])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"t\.parquet is truncated or not a Parquet file"):
+    with pytest.raises(UserError, match=r"t\.parquet is damaged or not a Parquet file"):
         read_table(path)
 
 

@@ -8,14 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoothdescent.config.load import (
-    overlay,
-    read_experiment,
-    read_yaml,
-    resolve,
-    write_experiment,
-)
+from smoothdescent.cli import main
+from smoothdescent.config.load import overlay, read_settings, read_yaml, resolve
+from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.errors import UserError
+from smoothdescent.files import canonical_json
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
 NAME = "convnet-cifar10-noise20"
@@ -30,7 +27,7 @@ def config():
 def test_every_shipped_scale_resolves(config, scale):
     study = resolve({**config, "scale": scale})
     experiment = study.experiments[NAME]
-    assert experiment.boundaries[-1] == experiment.epochs
+    assert experiment.snapshot_epochs[-1] == experiment.epochs
 
 
 def test_paper_scale_is_the_specification(config):
@@ -72,7 +69,6 @@ def set_key(config, path, value):
         ("scales/demo/defaults/epochs", "80", ["epochs", "'80'", "string"]),
         ("scales/demo/defaults/epochs", True, ["epochs", "integer"]),
         ("scales/demo/defaults/snapshots", [5000], ["snapshots", "5000", "epochs"]),
-        ("scales/demo/defaults/segments", [0], ["segments", "epoch 0"]),
         (f"experiments/{NAME}/noise/rate", 1.5, ["noise.rate", "1.5", "1"]),
         (f"experiments/{NAME}/noise/kind", "salt", ["noise", "salt", "symmetric"]),
         (f"experiments/{NAME}/optimizer/name", "lion", ["optimizer", "lion", "adam"]),
@@ -154,20 +150,37 @@ def test_a_scale_can_leave_an_experiment_out(config):
     assert "second" not in resolve(config).experiments
 
 
-def test_resolved_file_round_trip(config, tmp_path):
-    study = resolve(config)
-    write_experiment(study, NAME, tmp_path / "config.yaml")
-    again, name, experiment = read_experiment(tmp_path / "config.yaml")
-    assert name == NAME
-    assert experiment == study.experiments[NAME]
-    assert again.training_identity(NAME) == study.training_identity(NAME)
+def identity(config):
+    return resolve(config).resolved(NAME).training_identity
+
+
+def test_settings_by_value_round_trip(config):
+    resolved = resolve(config).resolved(NAME)
+    text = canonical_json(resolved.model_dump(mode="json"))
+    again = read_settings(ResolvedExperiment, text, "--settings")
+    assert again == resolved and again.training_identity == resolved.training_identity
+
+
+def test_settings_that_are_not_an_experiment():
+    for text in ("{", '{"name": "x"}', "[]"):
+        with pytest.raises(UserError, match="--settings"):
+            read_settings(ResolvedExperiment, text, "--settings")
+
+
+def test_the_command_prints_what_the_stages_take(config, capsys):
+    main(["config", str(SHIPPED), "--experiment", NAME, "--json"])
+    printed = capsys.readouterr().out
+    assert read_settings(ResolvedExperiment, printed, "") == resolve(config).resolved(NAME)
+    main(["config", str(SHIPPED), "--experiment", NAME])
+    block = yaml.safe_load(capsys.readouterr().out)
+    assert block.keys() == {"datasets", "experiments"}
 
 
 def test_training_identity_ignores_how_long_and_what_for(config):
-    before = resolve(config).training_identity(NAME)
+    before = identity(config)
     same = copy.deepcopy(config)
-    same["scales"]["demo"]["defaults"] |= {"epochs": 500, "widths": [9], "segments": [100]}
-    assert resolve(same).training_identity(NAME) == before
+    same["scales"]["demo"]["defaults"] |= {"epochs": 500, "widths": [9], "seeds_per_job": 2}
+    assert identity(same) == before
     for path, value in [
         (f"experiments/{NAME}/noise/rate", 0.3),
         (f"experiments/{NAME}/noise/seed", 1),
@@ -175,18 +188,7 @@ def test_training_identity_ignores_how_long_and_what_for(config):
         ("scales/demo/defaults/batch_size", 32),
         ("datasets/procedural10/seed", 1),
     ]:
-        assert resolve(set_key(config, path, value)).training_identity(NAME) != before, path
-
-
-def test_segments(config):
-    config["scales"]["demo"]["defaults"] |= {
-        "epochs": 50,
-        "segments": [10, 30],
-        "snapshots": [],
-    }
-    experiment = resolve(config).experiments[NAME]
-    assert experiment.boundaries == [10, 30, 50]
-    assert [experiment.segment_start(end) for end in (10, 30, 50)] == [0, 10, 30]
+        assert identity(set_key(config, path, value)) != before, path
 
 
 @pytest.mark.parametrize(
@@ -201,45 +203,31 @@ def test_a_file_that_is_no_mapping(tmp_path, text, words):
         read_yaml(path)
 
 
-def test_a_stage_needs_a_resolved_file():
-    with pytest.raises(UserError, match="expected it resolved: smoothdescent config"):
-        read_experiment(SHIPPED)
-
-
 def test_where_images_lie_does_not_determine_a_result(config):
     config["scale"] = "paper"
-    before = resolve(config)
+    before = identity(config)
     config["datasets"]["cifar10"] |= {"path": "elsewhere", "download": False}
-    after = resolve(config)
-    assert after.training_identity(NAME) == before.training_identity(NAME)
+    assert identity(config) == before
     config["datasets"]["cifar10"]["mean"] = [0.5, 0.5, 0.5]
-    assert resolve(config).training_identity(NAME) != before.training_identity(NAME)
+    assert identity(config) != before
 
 
 def test_snapshots_at_the_end_of_the_training_and_nowhere_else_unasked(config):
-    config["scales"]["demo"]["defaults"] |= {"epochs": 50, "segments": [20], "snapshots": [5]}
-    experiment = resolve(config).experiments[NAME]
-    assert [experiment.snapshot_epochs(until) for until in (4, 20, 50)] == [[], [5], [5, 50]]
+    config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5]}
+    assert resolve(config).experiments[NAME].snapshot_epochs == [5, 50]
 
 
 @pytest.mark.parametrize(
-    ("size", "packs"),
-    [
-        (1, {"w1_s0": ["w1_s0"], "w1_s1": ["w1_s1"], "w4_s0": ["w4_s0"], "w4_s1": ["w4_s1"]}),
-        (2, {"w1_s0-w1_s1": ["w1_s0", "w1_s1"], "w4_s0-w4_s1": ["w4_s0", "w4_s1"]}),
-        (3, {"w1_s0-w1_s1": ["w1_s0", "w1_s1"], "w4_s0-w4_s1": ["w4_s0", "w4_s1"]}),
-        (4, {"w1_s0-w4_s1": ["w1_s0", "w1_s1", "w4_s0", "w4_s1"]}),
-    ],
+    ("size", "groups"),
+    [(1, [[0], [1], [4]]), (2, [[0, 1], [4]]), (3, [[0, 1, 4]]), (9, [[0, 1, 4]])],
 )
-def test_packs(config, size, packs):
-    config["scales"]["demo"]["defaults"] |= {"widths": [1, 4], "seeds": [0, 1]}
-    config["runs_per_job"] = size
-    assert resolve(config).packs(NAME) == packs
+def test_seeds_of_a_job(config, size, groups):
+    config["scales"]["demo"]["defaults"] |= {"seeds": [0, 1, 4], "seeds_per_job": size}
+    assert resolve(config).experiments[NAME].seed_groups == groups
 
 
 def test_augmentation_determines_the_weights(config):
-    before = resolve(config).training_identity(NAME)
+    before = identity(config)
     config["experiments"][NAME]["augmentation"] = {"shift": 2}
-    study = resolve(config)
-    assert study.experiments[NAME].augmentation.flip
-    assert study.training_identity(NAME) != before
+    assert resolve(config).experiments[NAME].augmentation.flip
+    assert identity(config) != before

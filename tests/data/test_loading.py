@@ -164,5 +164,5 @@ def test_a_table_that_is_no_label_table(store: Store, tmp_path: Path) -> None:
 
 def test_a_truncated_table(store: Store, labels: Path) -> None:
     labels.write_bytes(labels.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"labels.parquet is truncated or not a Parquet file"):
+    with pytest.raises(UserError, match=r"labels.parquet is damaged or not a Parquet file"):
         load_experiment_data(store.path, labels)

@@ -7,7 +7,7 @@ import torch
 from training.tiny import NAME, Files, tiny_study
 
 from smoothdescent.cli import main
-from smoothdescent.config.load import dump
+from smoothdescent.files import canonical_json
 from smoothdescent.plan.calibration import chosen_widths, timed
 from smoothdescent.plan.forecast import Calibration
 
@@ -36,13 +36,14 @@ def test_timing_is_a_median_without_the_first_call():
 def test_the_command(tmp_path, capsys, optimizer):
     changes = {"optimizer": {"learning_rate": 0.01} | optimizer, "widths": [1, 8, 64]}
     changes |= {"augmentation": {"shift": 1}} if optimizer["name"] == "adam" else {}
-    study = tiny_study(**changes).restricted_to(NAME)
-    study = study.model_copy(update={"results": str(tmp_path / "results")})
+    study = tiny_study(**changes)
+    update = {"results": str(tmp_path / "results"), "experiments": {NAME: study.experiments[NAME]}}
+    study = study.model_copy(update=update)
     files = Files(tmp_path, study)
     (tmp_path / "data").mkdir()
     files.data.rename(tmp_path / "data/procedural10.safetensors")
-    (tmp_path / "study.yaml").write_text(dump(study))
-    words = ["plan", "--config", tmp_path / "study.yaml", "--data", tmp_path / "data"]
+    settings = canonical_json(study.model_dump(mode="json"))
+    words = ["plan", "--settings", settings, "--data", tmp_path / "data"]
     words += ["--output", tmp_path / "costs.json", "--seconds", "0.1"]
     main([str(word) for word in words])
     assert NAME in capsys.readouterr().out

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 from training.tiny import NAME, tiny_study
 
 from smoothdescent.errors import UserError
+from smoothdescent.networks.weights import save_tensors
 from smoothdescent.plan.forecast import (
     Calibration,
     Costs,
@@ -14,9 +16,9 @@ from smoothdescent.plan.forecast import (
     duration,
     finished,
     job_memory,
+    job_name,
     job_seconds,
     jobs,
-    pack_seconds,
     report,
     run_work,
     size,
@@ -40,9 +42,10 @@ CALIBRATION = Calibration("cpu", 2.0, {NAME: COSTS})
 
 
 def study(**changes):
-    sizes = {"widths": [1, 2, 4], "seeds": [0, 1], "epochs": 10, "segments": [4]}
+    sizes = {"widths": [1, 2, 4], "seeds": [0, 1], "epochs": 10, "seeds_per_job": 2}
     sizes |= {"snapshots": [0, 2, 4], "evaluate_every": 5, "measure": {"samples": 8}}
-    return tiny_study(**sizes | changes).restricted_to(NAME)
+    study = tiny_study(**sizes | changes)
+    return study.model_copy(update={"experiments": {NAME: study.experiments[NAME]}})
 
 
 def test_between_widths_costs_follow_a_power_law():
@@ -54,42 +57,48 @@ def test_between_widths_costs_follow_a_power_law():
 
 def test_a_run_by_hand():
     experiment = study().experiments[NAME]
-    work = run_work(COSTS, experiment, 1, 0, 10, [])
+    work = run_work(COSTS, experiment, 1, 0, [])
     # Evaluations at epochs 2, 4, 5 and 10; the untrained network is not counted.
     assert work.train == pytest.approx(10 * 100 * 1e-4 + 4 * 150 * 1e-5)
     assert work.measure == pytest.approx(8 * (3 * 1e-3 + 1e-2))
-    later = run_work(COSTS, experiment, 1, 4, 10, [0, 2, 4])
+    later = run_work(COSTS, experiment, 1, 4, [0, 2, 4])
     assert later.train == pytest.approx(6 * 100 * 1e-4 + 2 * 150 * 1e-5)
     assert later.measure == pytest.approx(8 * 1e-2)
     assert work.disk > 4 * 100 * 4
 
 
-def test_what_is_done_costs_nothing(tmp_path):
+def test_finished_work_is_not_counted(tmp_path):
     whole = study().model_copy(update={"results": str(tmp_path)})
     experiment = whole.experiments[NAME]
     before = still_to_do(CALIBRATION, whole, NAME)
     run = tmp_path / whole.scale / NAME / "runs/w4_s1"
     (run / "sharpness").mkdir(parents=True)
-    (run / "state_e4.safetensors").touch()
+    position = {"position": json.dumps({"epoch": 4, "step": 3})}
+    save_tensors(run / "state.safetensors", {"x": torch.zeros(3)}, position)
     for epoch in (0, 2):
         (run / f"sharpness/e{epoch}.parquet").touch()
     assert done(run.parent, "w4_s1", experiment) == (4, [0, 2])
     after = still_to_do(CALIBRATION, whole, NAME)
     assert after[1] == before[1] and after[2] == before[2]
-    rest = run_work(COSTS, experiment, 4, 4, 10, [0, 2])
+    rest = run_work(COSTS, experiment, 4, 4, [0, 2])
     assert after[4].train == pytest.approx(before[4].train / 2 + rest.train)
     assert before[4].measure - after[4].measure == pytest.approx(2 * 8 * 1e-3)
 
 
 def test_jobs_and_their_times():
-    whole = study().model_copy(update={"runs_per_job": 2})
-    assert jobs(whole, NAME) == 3 * 4
-    assert jobs(whole.model_copy(update={"measure_after": "training"}), NAME) == 3 * 3
-    job = pack_seconds(CALIBRATION, whole, NAME, [1, 1], 0, 4)
-    one = run_work(COSTS, whole.experiments[NAME], 1, 0, 4, [])
-    assert job.train == pytest.approx(2 + 2 * one.train)
-    last = pack_seconds(CALIBRATION, whole, NAME, [1], 4, 10)
-    assert last.measure == pytest.approx(2 + 8 * 1e-2)
+    experiment = study().experiments[NAME]
+    assert jobs(experiment) == 2 * 3
+    assert jobs(study(seeds_per_job=1).experiments[NAME]) == 2 * 6
+    one = run_work(COSTS, experiment, 1, 0, [])
+    assert job_seconds(CALIBRATION, experiment, NAME, 1, 2, "train") == 2 + 2 * one.train
+    assert job_seconds(CALIBRATION, experiment, NAME, 1, 1, "measure") == 2 + one.measure
+
+
+def test_names_of_jobs():
+    assert job_name(4, [0]) == "w4_s0"
+    assert job_name(4, [0, 1, 2]) == "w4_s0-2"
+    assert job_name("{width}", ["{seed}"]) == "w{width}_s{seed}"
+    assert job_name(None, [3, 5]) == "s3-5"
 
 
 def test_memory_of_a_job():
@@ -105,23 +114,19 @@ def test_report(tmp_path):
 
 
 def test_what_ended_jobs_took(tmp_path):
-    whole = study().model_copy(update={"results": str(tmp_path), "runs_per_job": 2})
+    whole = study().model_copy(update={"results": str(tmp_path)})
     assert "have ended" not in report(CALIBRATION, whole)
     folder = tmp_path / whole.scale / NAME / "benchmarks"
-    for kind, file in (("train", "w1_s0-w1_s1_e4"), ("train", "w2_s0-w2_s1_e10"), ("measure", "x")):
+    for kind, file in (("train", "w1_s0-1"), ("train", "w2_s0-1"), ("measure", "x")):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         (folder / kind / f"{file}.tsv").write_text("s\th:m:s\n7.5\t0:00:07\n")
     count, expected, taken = finished(CALIBRATION, whole, NAME, "train")
     assert (count, taken) == (2, 15.0)
-    first = pack_seconds(CALIBRATION, whole, NAME, [1, 1], 0, 4)
-    second = pack_seconds(CALIBRATION, whole, NAME, [2, 2], 4, 10)
-    assert expected == pytest.approx(first.train + second.train)
+    experiment = whole.experiments[NAME]
+    by_hand = [job_seconds(CALIBRATION, experiment, NAME, width, 2, "train") for width in (1, 2)]
+    assert expected == pytest.approx(sum(by_hand))
     text = report(CALIBRATION, whole)
     assert text.splitlines()[-1].split()[-1] == f"{taken / expected:.2f}"
-    later = whole.model_copy(update={"measure_after": "training"})
-    job = (NAME, "w1_s0-w1_s1", 10, "measure")
-    difference = job_seconds(CALIBRATION, later, *job) - job_seconds(CALIBRATION, whole, *job)
-    assert difference == pytest.approx(2 * 3 * 8 * 1e-3), "snapshots 0, 2 and 4 as well"
 
 
 def test_round_trip_and_faults(tmp_path):
@@ -130,7 +135,7 @@ def test_round_trip_and_faults(tmp_path):
     assert Calibration.load(path) == CALIBRATION
     for text in ("", "[]", "{}", json.dumps({"device": "cpu", "startup": 1, "experiments": 3})):
         path.write_text(text)
-        with pytest.raises(UserError, match=r"costs\.json is no calibration"):
+        with pytest.raises(UserError, match=r"costs\.json does not hold the costs"):
             Calibration.load(path)
 
 

@@ -16,10 +16,26 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 PROFILE = REPOSITORY / "workflow/profiles/slurm/config.yaml"
 SECONDS = 540
-# Four runs of 12,000 steps, a job each: a minute on two cores, so that there is time to disturb it.
+# Four runs, a job each, that take a minute at least on any machine: the network sleeps.
 RUNS = ["w2_s0", "w2_s1", "w2_s2", "w2_s3"]
-LONG = {"widths": [2], "seeds": [0, 1, 2, 3], "epochs": 600, "segments": [], "snapshots": [300]}
-LONG |= {"evaluate_every": 100, "batch_size": 5}
+STEPS = 1200
+LONG = {"widths": [2], "seeds": [0, 1, 2, 3], "epochs": STEPS // 2, "snapshots": [300]}
+LONG |= {"evaluate_every": 300, "batch_size": 50, "network": "sleepy:network"}
+SLEEPY = """
+import os, time
+from smoothdescent.networks.convnet import ConvNet
+
+
+class Sleepy(ConvNet):
+    def forward(self, x):
+        if self.training:
+            time.sleep(float(os.environ.get("SLEEP", "0")))
+        return super().forward(x)
+
+
+def network(width, num_classes, image_size):
+    return Sleepy(width, num_classes, image_size)
+"""
 
 
 class ClusterStudy(Study):
@@ -43,15 +59,19 @@ class ClusterStudy(Study):
         looks = ["--slurm-init-seconds-before-status-checks", "2"]
         return [snakemake, "--snakefile", REPOSITORY / "Snakefile", *profile, *looks, *arguments]
 
-    def start(self, *arguments):
-        """Start Snakemake."""
+    def start(self, *arguments, seconds=60):
+        """Start Snakemake; each training takes so many seconds at least."""
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**self.cluster.environment(), "OMP_NUM_THREADS": "1"},
+            env={
+                **self.cluster.environment(),
+                "OMP_NUM_THREADS": "1",
+                "SLEEP": str(seconds / STEPS),
+            },
             start_new_session=True,
         )
 
@@ -65,13 +85,13 @@ class ClusterStudy(Study):
         """Wait until a job has trained a run for some time, and return what its lease says."""
         deadline = time.monotonic() + SECONDS
         lease = self.results / f"runs/{run}.lease"
-        autosave = self.results / f"runs/{run}/autosave.safetensors"
+        state = self.results / f"runs/{run}/state.safetensors"
         since = time.time()
         while time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[0]
             try:
                 holder = json.loads(lease.read_text())
-                fresh = autosave.stat().st_mtime > since
+                fresh = state.stat().st_mtime > since
             except (FileNotFoundError, json.JSONDecodeError):
                 fresh = False
             if fresh and holder["job"] != not_job:
@@ -85,7 +105,8 @@ class ClusterStudy(Study):
 
 
 def prepare(study):
-    study.config |= {"autosave_minutes": 0.5 / 60, "runs_per_job": 1}
+    study.config["autosave_minutes"] = 0.5 / 60
+    (study.folder / "sleepy.py").write_text(SLEEPY)
     study.set(**LONG)
 
 
@@ -106,7 +127,7 @@ def tables(study):
 
 
 def one_training(study):
-    return f"{study.results.relative_to(study.folder)}/training/w2_s0_e{LONG['epochs']}.json"
+    return f"{study.results.relative_to(study.folder)}/runs/w2_s0/history.parquet"
 
 
 def assert_same_weights(study, other):
@@ -123,8 +144,8 @@ def test_the_whole_study(cluster, tmp_path, finished_study):
     study.finish(study.start())
     assert_same_tables(study, finished_study)
     assert (tmp_path / "results/demo/verdict.md").exists()
-    jobs = [job for job in cluster.jobs().values() if "train_runs" in job.comment]
-    assert len(jobs) == len(list((finished_study.results / "training").glob("*.json")))
+    jobs = [job for job in cluster.jobs().values() if "rule_train_" in job.comment]
+    assert len(jobs) == len(list(finished_study.results.glob("runs/*/history.parquet")))
     assert {job.state for job in jobs} == {"COMPLETED"}
 
 
@@ -174,16 +195,13 @@ def test_snakemake_is_killed(large_cluster, tmp_path, undisturbed):
     assert_same_weights(study, undisturbed)
 
 
-def test_time_is_up_again_and_again(cluster, tmp_path):
+def test_time_is_up_again_and_again(cluster, tmp_path, undisturbed):
     # SLURM looks at its clock every half minute, and gives a job no less than one.
     study = ClusterStudy(tmp_path, cluster, **{"TERM@180": "TERM@20", "retries: 5": "retries: 12"})
     prepare(study)
     study.config["longest_job_hours"] = 1 / 60
-    study.set(batch_size=2)
-    process = study.start(one_training(study))
-    undisturbed = study.copy_to(tmp_path / "undisturbed")
-    undisturbed.run(one_training(study))
-    study.finish(process)
+    study.write()
+    study.finish(study.start(one_training(study), seconds=120))
     stops = study.log(RUNS[0]).count("stopped by SIGTERM")
     assert 1 <= stops <= study.log(RUNS[0]).count("resumed from")
     assert_same_weights(study, undisturbed)

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from smoothdescent.config.load import read_yaml, resolve
-from smoothdescent.errors import UserError
-from smoothdescent.files import write_table
-from smoothdescent.tables.command import checkpoint_means, checkpoint_tables
+from smoothdescent.tables.command import checkpoint_means
 
 NAME = "convnet-cifar10-noise20"
 
@@ -17,7 +16,6 @@ def experiment(request):
     config = read_yaml(request.config.rootpath / "config.yaml")
     config["scales"]["demo"]["experiments"][NAME] |= {
         "epochs": 4,
-        "segments": [2],
         "snapshots": [1],
     }
     return resolve(config).experiments[NAME]
@@ -47,8 +45,7 @@ def checkpoint(samples, volumes, noisy):
 @pytest.mark.parametrize("noisy", [0, 4, 10])
 def test_means_of_subsets(tmp_path, experiment, noisy):
     table = checkpoint(10, 3, noisy)
-    write_table(tmp_path / "t.parquet", table)
-    means = checkpoint_means(tmp_path / "t.parquet", experiment)
+    means = checkpoint_means(tmp_path / "t.parquet", pa.Table.from_pandas(table), experiment)
     present = {"all"} | ({"clean"} if noisy < 10 else set()) | ({"noisy"} if noisy else set())
     assert set(means["subset"]) == present
     assert len(means) == 3 * len(present)
@@ -61,12 +58,3 @@ def test_means_of_subsets(tmp_path, experiment, noisy):
         # Equation 5 with M = 4 and delta = 0.1: 1 / (M^2 delta^2) = 6.25.
         hessian = 6.25 * np.sqrt(chosen["hessian_sumsq"]).sum() / len(chosen)
         assert row["hessian_norm"] == pytest.approx(hessian)
-
-
-def test_a_missing_checkpoint_is_named(tmp_path, experiment):
-    for name in ("e1", "e4"):
-        path = tmp_path / f"sharpness/{name}.parquet"
-        with pytest.raises(UserError, match=rf"{name}\.parquet does not exist"):
-            checkpoint_tables(tmp_path, experiment)
-        write_table(path, checkpoint(2, 1, 1))
-    assert len(checkpoint_tables(tmp_path, experiment)) == 2

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -26,15 +27,15 @@ SIZES = {
 class Study:
     """A working directory with a configuration, and Snakemake to run it."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, name=NAME):
+        self.folder, self.name = folder, name
         self.config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
         self.config["datasets"]["procedural10"] |= {"train": 100, "test": 50, "size": 16}
         demo = self.config["scales"]["demo"]
         demo["defaults"]["measure"]["samples"] = 8
         del demo["defaults"]["data"]["train_samples"]
         demo["experiments"] = {
-            name: block if name == NAME else None for name, block in demo["experiments"].items()
+            n: block if n == name else None for n, block in demo["experiments"].items()
         }
         demo["defaults"]["seeds_per_job"] = 1
         self.set(**SIZES)
@@ -42,11 +43,11 @@ class Study:
     @property
     def results(self):
         """The folder of the experiment."""
-        return self.folder / "results" / "demo" / NAME
+        return self.folder / "results" / "demo" / self.name
 
     def set(self, **keys):
         """Change keys of the experiment and write the configuration."""
-        self.config["scales"]["demo"]["experiments"][NAME] |= keys
+        self.config["scales"]["demo"]["experiments"][self.name] |= keys
         self.write()
 
     def write(self):
@@ -72,23 +73,56 @@ class Study:
         assert (done.returncode == 0) == succeeds, printed
         return printed
 
+    def start(self, *arguments):
+        """Start Snakemake in a session of its own, so that it can be killed with all its jobs."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+
     def jobs(self, *arguments):
         """Return how many jobs of each rule a dry run announces."""
+        return self.counted(self.run("--dry-run", *arguments))
+
+    def counted(self, printed):
+        """Return how many jobs of each rule Snakemake has printed that it runs."""
         counts = {}
-        printed = self.run("--dry-run", *arguments)
         for line in printed.partition("Job stats:")[2].partition("\n\n")[0].splitlines():
             words = line.split()
             if len(words) == 2 and words[1].isdigit() and words[0] != "total":
-                counts[words[0]] = int(words[1])
+                counts[words[0].removesuffix(f"_{self.name}")] = int(words[1])
         return counts
+
+    def copy_with_results(self, folder):
+        """Return a copy with its results and Snakemake's records of them."""
+        copy = self.copy_to(folder)
+        for name in ("results", ".snakemake"):
+            # Dates are kept, links are not followed.
+            subprocess.run(["cp", "-a", self.folder / name, copy.folder / name], check=True)
+        return copy
 
     def copy_to(self, folder):
         """Return a new study with the same configuration and no results."""
         folder.mkdir(parents=True)
-        other = Study(folder)
+        other = Study(folder, self.name)
         other.config = copy.deepcopy(self.config)
         other.write()
         return other
+
+
+def wait_until(happened, process):
+    """Wait until a function returns something, while Snakemake runs, and return it."""
+    deadline = time.monotonic() + 500
+    while not (found := happened()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+    return found
 
 
 def assert_same_tables(study, other):

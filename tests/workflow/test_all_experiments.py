@@ -14,7 +14,7 @@ from smoothdescent.files import read_metadata, read_table
 pytestmark = pytest.mark.slow
 
 DOCUMENT = (REPOSITORY / "docs/your-own.md").read_text()
-TINY = {"widths": [1, 2], "seeds": [0], "epochs": 2, "segments": [], "snapshots": [1]}
+TINY = {"widths": [1, 2], "seeds": [0], "epochs": 2, "snapshots": [1]}
 
 
 def blocks(language, word):

@@ -1,113 +1,102 @@
-"""Processes of a study killed without warning; the same command then ends with the same tables."""
+"""Processes of a study killed without warning; the same command then ends with the same tables.
 
+A training that is to be killed is longer than any test; the study then asks for a nearer end.
+"""
+
+import json
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from workflow.study import Study, assert_same_tables
+from workflow.study import assert_same_tables, wait_until
+
+from smoothdescent.files import safetensors_header
 
 pytestmark = pytest.mark.slow
 
-# Some seconds of training, so that there is time to kill it.
-LONG = {"widths": [2], "seeds": [0], "epochs": 150, "segments": [], "snapshots": [10, 30]}
-LONG |= {"evaluate_every": 50, "batch_size": 5}
+ENDLESS = {"widths": [2], "seeds": [0], "epochs": 1_000_000, "snapshots": [1, 5]}
+ENDLESS |= {"evaluate_every": 50, "batch_size": 20}
+LOG = "logs/train/w2_s0.log"
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The tables of a study that nothing disturbs."""
-    study = Study(tmp_path_factory.mktemp("undisturbed"))
-    prepare(study)
-    study.run()
-    return study
-
-
-def prepare(study):
+def start_training(study):
+    """Start an endless training, and return Snakemake when some of the work has been saved."""
     study.config["autosave_minutes"] = 0.5 / 60
-    study.set(**LONG)
+    study.set(**ENDLESS)
+    process = study.start()
+    wait_until((study.results / "runs/w2_s0/state.safetensors").exists, process)
+    return process
 
 
-def start(study):
-    return subprocess.Popen(
-        study.command(),
-        cwd=study.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+def finish(study, tmp_path):
+    """Run the study to an end near what it has reached, and compare it with one undisturbed."""
+    header = safetensors_header(study.results / "runs/w2_s0/state.safetensors")
+    position = json.loads(json.loads(header["smoothdescent"])["position"])
+    study.set(epochs=position["epoch"] + 20)
+    study.run()
+    assert "resumed from" in (study.results / LOG).read_text()
+    undisturbed = study.copy_to(tmp_path / "undisturbed")
+    undisturbed.run()
+    assert_same_tables(study, undisturbed)
 
 
-def wait_for(path: Path, process):
-    deadline = time.monotonic() + 300
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.05)
-
-
-def training_processes(process):
-    """Return the Python processes below `process` that train."""
+def processes(stage, process):
+    """Return the Python processes below `process` that train or measure."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return [c for c in children if "train" in c.cmdline() and "python" in Path(c.exe()).name]
+    return [c for c in children if stage in c.cmdline() and "python" in Path(c.exe()).name]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_training_killed(new_study, undisturbed, number):
-    prepare(new_study)
-    process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave.safetensors", process)
-    [training] = training_processes(process)
+def test_training_killed(new_study, tmp_path, number):
+    process = start_training(new_study)
+    [training] = processes("train", process)
     training.send_signal(number)
     printed = process.communicate(timeout=300)[0]
     assert process.returncode != 0, printed
     assert not (new_study.results / "history.parquet").exists()
-    new_study.run()
-    log = (new_study.results / "logs/train/w2_s0_e150.log").read_text()
-    assert "resumed from" in log
-    assert_same_tables(new_study, undisturbed)
+    assert (new_study.results / "runs/w2_s0/snapshots/e1.safetensors").exists()
+    finish(new_study, tmp_path)
 
 
-def test_snakemake_and_all_its_jobs_killed(new_study, undisturbed):
+def test_snakemake_and_all_its_jobs_killed(new_study, tmp_path):
     """As after a power cut: a stale lock and incomplete files remain."""
-    prepare(new_study)
-    process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave.safetensors", process)
+    process = start_training(new_study)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     new_study.run("--unlock")
-    new_study.run()
-    log = (new_study.results / "logs/train/w2_s0_e150.log").read_text()
-    assert "resumed from" in log
-    assert_same_tables(new_study, undisturbed)
+    finish(new_study, tmp_path)
 
 
-def test_ctrl_c_saves(new_study, undisturbed):
-    prepare(new_study)
-    process = start(new_study)
-    wait_for(new_study.results / "runs/w2_s0/autosave.safetensors", process)
+def test_ctrl_c_saves(new_study, tmp_path):
+    process = start_training(new_study)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=300)
-    log = (new_study.results / "logs/train/w2_s0_e150.log").read_text()
-    assert "stopped by SIGINT" in log
-    new_study.run()
-    assert_same_tables(new_study, undisturbed)
+    assert "stopped by SIGINT" in (new_study.results / LOG).read_text()
+    finish(new_study, tmp_path)
 
 
-def test_measuring_killed_keeps_the_finished_checkpoints(new_study, undisturbed):
-    prepare(new_study)
-    process = start(new_study)
+@pytest.mark.parametrize("whole", [True, False])
+def test_measuring_killed_keeps_the_finished_checkpoints(new_study, tmp_path, whole):
+    """Of all its processes, or of the job alone: its outputs stay either way."""
+    # So many checkpoints that no machine measures them between two looks.
+    new_study.set(widths=[2], seeds=[0], epochs=80, snapshots=list(range(80)), batch_size=100)
+    process = new_study.start()
     done = new_study.results / "runs/w2_s0/sharpness"
-    wait_for(done / "e10.parquet", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    wait_until(lambda: len(list(done.glob("e*.parquet"))) >= 3, process)
+    if whole:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        [measuring] = processes("measure-runs", process)
+        measuring.kill()
+    process.communicate(timeout=300)
     finished = {p: p.stat().st_ino for p in done.glob("e*.parquet")}
-    new_study.run("--unlock")
+    assert 3 <= len(finished) < 81
+    if whole:
+        new_study.run("--unlock")
     new_study.run()
     assert finished.items() <= {p: p.stat().st_ino for p in done.glob("e*.parquet")}.items()
+    undisturbed = new_study.copy_to(tmp_path / "undisturbed")
+    undisturbed.run()
     assert_same_tables(new_study, undisturbed)

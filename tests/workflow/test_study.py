@@ -5,7 +5,9 @@ import shutil
 
 import pandas as pd
 import pytest
-from workflow.study import NAME, SIZES
+import yaml
+from training.tiny import contents
+from workflow.study import NAME, SIZES, assert_same_tables, wait_until
 
 from smoothdescent.devices import choose_device, describe
 from smoothdescent.files import read_metadata, read_table
@@ -18,14 +20,6 @@ FIGURES = ("figure1", "figure2", "figure3", "figure5")
 def modification_times(folder):
     files = (p for p in folder.rglob("*") if p.is_file() and p.suffix != ".log")
     return {p: p.stat().st_mtime_ns for p in files}
-
-
-def copy_results(study, folder):
-    """Return a copy of a study with its results and Snakemake's records of them."""
-    copy = study.copy_to(folder)
-    for name in ("results", ".snakemake"):
-        shutil.copytree(study.folder / name, copy.folder / name)
-    return copy
 
 
 def test_every_figure_is_drawn_and_named(finished_study):
@@ -43,19 +37,46 @@ def test_nothing_is_left_to_do(finished_study):
     assert finished_study.jobs() == {}
 
 
-def test_the_last_states_alone_are_kept(finished_study):
+def test_products_logs_and_benchmarks(finished_study):
     for width in SIZES["widths"]:
-        pack = f"w{width}_s0-w{width}_s1"
         for seed in SIZES["seeds"]:
-            run = finished_study.results / "runs" / f"w{width}_s{seed}"
-            assert [p.name for p in run.glob("state_*")] == ["state_e4.safetensors"]
-            assert sorted(p.name for p in run.glob("snapshots/*")) == [
-                f"e{epoch}.safetensors" for epoch in (0, 1, 4)
-            ]
-        log = finished_study.results / "logs/train" / f"{pack}_e4.log"
-        assert "images/s" in log.read_text()
-        benchmark = finished_study.results / "benchmarks/train" / f"{pack}_e4.tsv"
-        assert "max_rss" in benchmark.read_text()
+            name = f"w{width}_s{seed}"
+            run = finished_study.results / "runs" / name
+            assert sorted(str(p.relative_to(run)) for p in run.rglob("*.*")) == sorted(
+                [f"snapshots/e{epoch}.safetensors" for epoch in (0, 1, 4)]
+                + [f"sharpness/e{epoch}.parquet" for epoch in (0, 1, 4)]
+                + ["history.parquet", "run.json", "state.safetensors"]
+            )
+            log = finished_study.results / "logs/train" / f"{name}.log"
+            assert "images/s" in log.read_text()
+            benchmark = finished_study.results / "benchmarks/train" / f"{name}.tsv"
+            assert "max_rss" in benchmark.read_text()
+
+
+def test_snakemake_knows_all_products(finished_study, tmp_path):
+    study = finished_study.copy_with_results(tmp_path / "copy")
+    summary = {line.split("\t")[0] for line in study.run("--summary").splitlines()}
+    results = study.folder / "results"
+    # What is the program's own: states, settings of a run, logs; benchmarks are Snakemake's.
+    own = {".log", ".json", ".tsv"}
+    files = {p for p in results.rglob("*") if p.is_file() and p.suffix not in own}
+    made = {str(p.relative_to(study.folder)) for p in files if p.stem != "state"}
+    assert made <= summary
+    study.run("--delete-all-output")
+    left = {p for p in results.rglob("*") if p.is_file() and p.suffix not in own}
+    assert {p.name for p in left} == {"state.safetensors"}
+
+
+def test_each_product_is_a_target(finished_study, tmp_path):
+    study = finished_study.copy_with_results(tmp_path / "copy")
+    runs = "results/demo/convnet-cifar10-noise20/runs/w1_s1"
+    targets = [f"{runs}/snapshots/e1.safetensors", f"{runs}/sharpness/e4.parquet"]
+    for target in targets:
+        assert study.jobs(target) == {}
+        (study.folder / target).unlink()
+    assert study.jobs(targets[0]) == {"train": 1}
+    assert study.jobs("train")["train"] == 2, "the rule and the target of this name"
+    assert study.jobs("measure")["measure"] == 2
 
 
 def test_checkpoint_tables_have_the_specified_columns(finished_study):
@@ -113,25 +134,37 @@ def test_one_figure_by_name_from_existing_tables(finished_study):
     }
 
 
-def test_jobs_run_again_compute_nothing(finished_study):
-    before = modification_times(finished_study.results / "runs")
-    log = finished_study.results / "logs/train/w1_s0-w1_s1_e4.log"
-    again = ("--forcerun", "train_runs", "measure_runs")
-    assert finished_study.jobs(*again)["train_runs"] == 4
-    finished_study.run(*again)
-    assert "w1_s1 has been trained to epoch 4 already" in log.read_text()
-    assert modification_times(finished_study.results / "runs") == before
+def test_jobs_run_again_compute_nothing(finished_study, tmp_path):
+    study = finished_study.copy_with_results(tmp_path / "copy")
+    before = contents(study.results / "runs")
+    again = ("--forcerun", f"train_{NAME}", f"measure_{NAME}")
+    assert study.jobs(*again)["train"] == 4
+    study.run(*again)
+    assert "w1_s1 is finished" in (study.results / "logs/train/w1_s1.log").read_text()
+    assert contents(study.results / "runs") == before
 
 
-def test_other_packs_compute_nothing(finished_study, tmp_path):
-    study = copy_results(finished_study, tmp_path / "packs")
-    study.config["runs_per_job"] = 1
-    study.config["measure_after"] = "training"
-    study.write()
-    assert study.jobs()["train_runs"] == 8 and study.jobs()["measure_runs"] == 4
-    before = modification_times(study.results / "runs")
+def test_other_seeds_per_job_compute_nothing(finished_study, tmp_path):
+    study = finished_study.copy_with_results(tmp_path / "copy")
+    study.set(seeds_per_job=2)
+    assert study.jobs() == {}
+    (study.results / "runs/w1_s0/snapshots/e4.safetensors").unlink()
+    before = contents(study.results / "runs")
+    assert study.jobs()[f"train_{NAME}_s0-1"] == 1
     study.run()
-    assert modification_times(study.results / "runs") == before
+    after = contents(study.results / "runs")
+    assert after.keys() - before.keys() == {"w1_s0/snapshots/e4.safetensors"}
+    assert all(after[name] == before[name] for name in before)
+
+
+def test_tables_alone_are_enough_for_a_figure(finished_study, tmp_path):
+    """As when they were copied from a cluster, without the runs."""
+    study = finished_study.copy_to(tmp_path / "copy")
+    study.results.mkdir(parents=True)
+    for table in ("history", "sharpness"):
+        shutil.copy(finished_study.results / f"{table}.parquet", study.results)
+    assert study.jobs("figure3") == {"draw_figure": 1, "figure3": 1}
+    study.run("figure3")
 
 
 def test_dump_config(finished_study):
@@ -141,16 +174,15 @@ def test_dump_config(finished_study):
 
 
 def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
-    study = copy_results(finished_study, tmp_path / "longer")
+    study = finished_study.copy_with_results(tmp_path / "longer")
     study.set(epochs=5, widths=[2], seeds=[0])
-    before = modification_times(study.results / "runs")
+    before = contents(study.results / "runs")
     study.run()
-    log = (study.results / "logs/train/w2_s0_e5.log").read_text()
-    assert "state_e4.safetensors after epoch 4" in log
-    after = modification_times(study.results / "runs")
-    kept = {p for p in before if p.parent.name in ("snapshots", "sharpness")}
-    assert all(after[p] == before[p] for p in kept)
-
+    log = (study.results / "logs/train/w2_s0.log").read_text()
+    assert "state.safetensors after epoch 4" in log
+    after = contents(study.results / "runs")
+    kept = [p for p in before if "/snapshots/" in p or "/sharpness/" in p]
+    assert all(after[p] == before[p] for p in kept if "e4.parquet" not in p)
     assert study.jobs() == {}
     whole = study.copy_to(tmp_path / "whole")
     whole.run()
@@ -159,6 +191,24 @@ def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
             read_table(s.results / f"{table}.parquet").to_pandas() for s in (study, whole)
         )
         pd.testing.assert_frame_equal(continued, expected)
+
+
+def test_a_study_runs_with_the_configuration_that_it_began_with(new_study):
+    """While it runs, Snakemake is called with another one, which later jobs must not see."""
+    new_study.set(widths=[1, 2, 3], seeds=[0])
+    other = new_study.copy_to(new_study.folder / "other")
+    other.run()
+    process = new_study.start("--cores", "1")
+    wait_until((new_study.results / "runs/w1_s0/history.parquet").exists, process)
+    new_study.set(optimizer={"learning_rate": 0.03}, measure={"step_size": 0.2})
+    new_study.run("dump_config", "--nolock")
+    printed = process.communicate(timeout=500)[0]
+    assert process.returncode == 0, printed
+    assert_same_tables(new_study, other)
+    written, expected = (
+        yaml.safe_load((s.results / "config.yaml").read_text()) for s in (new_study, other)
+    )
+    assert written == expected
 
 
 def test_an_unknown_key_stops_before_anything_runs(new_study):
@@ -170,17 +220,19 @@ def test_an_unknown_key_stops_before_anything_runs(new_study):
 
 def test_what_changed_keys_run_again(finished_study, tmp_path):
     """Only what depends on a key, decided in one dry run."""
-    study = copy_results(finished_study, tmp_path / "changed")
+    study = finished_study.copy_with_results(tmp_path / "changed")
     assert study.jobs() == {}
     gather = {"gather_tables": 1, "draw_figure": 4, "decide_verdict": 1, "all": 1}
-    everything = {"train_runs": 4, "measure_runs": 4, **gather}
+    everything = {"train": 4, "measure": 4, **gather}
     study.set(widths=[1])
     assert study.jobs() == gather
     study.set(widths=[1, 2], measure={"hessian": "rms"})
     assert study.jobs() == gather
     study.set(measure={"step_size": 0.2})
-    assert study.jobs() == {"measure_runs": 4, **gather}
+    assert study.jobs() == {"measure": 4, **gather}
     study.set(measure={}, snapshots=[0])
+    assert study.jobs() == gather, "what is not wanted any more costs nothing"
+    study.set(snapshots=[0, 1, 2])
     assert study.jobs() == everything
     study.set(snapshots=[0, 1], optimizer={"learning_rate": 0.001})
     assert study.jobs() == everything

@@ -1,0 +1,96 @@
+"""The tables of runs are gathered only if all are there, themselves, and of one origin."""
+
+import json
+import shutil
+
+import pytest
+from training.test_measure_runs import SIZES, measure
+from training.tiny import Files, tiny_study
+
+from smoothdescent.cli import main
+from smoothdescent.errors import UserError
+from smoothdescent.files import read_metadata, read_table
+from smoothdescent.sharpness import run_command
+from smoothdescent.tables.runs import read_runs
+
+RUNS = ("w2_s0", "w2_s1")
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = Files(tmp_path, tiny_study(**SIZES | {"seeds": [0, 1]}))
+    files.train(*RUNS)
+    measure(files, *RUNS)
+    return files
+
+
+def gather(files):
+    outputs = {name: files.folder / name for name in ("history", "sharpness", "config")}
+    words = ["tables", "--settings", files.settings, "--folder", files.folder / "runs"]
+    words += [word for name, path in outputs.items() for word in (f"--output-{name}", path)]
+    main([str(word) for word in words])
+    return outputs
+
+
+def test_tables_and_the_configuration_that_they_were_made_with(files):
+    outputs = gather(files)
+    history = read_table(outputs["history"]).to_pandas()
+    assert len(history) == 2 * 3
+    metadata = read_metadata(outputs["sharpness"])
+    assert json.loads(metadata["training_devices"]) == ["cpu"]
+    assert json.loads(metadata["experiment_config"])["epochs"] == 2
+    assert "epochs: 2" in outputs["config"].read_text()
+
+
+@pytest.mark.parametrize("name", ["history.parquet", "sharpness/e0.parquet"])
+def test_a_missing_table_is_named(files, name):
+    (files.folder / "runs/w2_s1" / name).unlink()
+    with pytest.raises(UserError, match=rf"w2_s1/{name} does not exist"):
+        read_runs(files.folder / "runs", files.resolved)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "words"),
+    [
+        ("history.parquet", "w2_s1/history.parquet", "its seed is '1', expected '0'"),
+        ("sharpness/e0.parquet", "w2_s1/sharpness/e0.parquet", "its seed is '1', expected '0'"),
+        ("sharpness/e2.parquet", "w2_s0/sharpness/e0.parquet", "its epoch is '0', expected '2'"),
+    ],
+)
+def test_a_table_of_another_run_or_epoch_is_put_aside(files, name, other, words):
+    runs = files.folder / "runs"
+    shutil.copy(runs / other, runs / "w2_s0" / name)
+    with pytest.raises(UserError, match=words):
+        read_runs(runs, files.resolved)
+    assert not (runs / "w2_s0" / name).exists()
+    assert (runs / "w2_s0" / f"{name}.unusable").exists()
+
+
+def test_a_table_of_other_weights_is_put_aside(files):
+    """The history knows the snapshots that the training wrote."""
+    other = Files(files.folder, tiny_study(**SIZES | {"seeds": [0, 1]}))
+    other.train(*RUNS, tag="-other")
+    snapshot = files.folder / "runs-other/w2_s0/snapshots/e0.safetensors"
+    table = files.folder / "runs/w2_s0/sharpness/e0.parquet"
+    before = table.read_bytes()
+    content = before.replace(b"snapshot_sha256", b"snapshot_sha265")
+    table.write_bytes(content)
+    assert content != before and snapshot.exists()
+    with pytest.raises(UserError, match="its snapshot_sha256 is None"):
+        read_runs(files.folder / "runs", files.resolved)
+
+
+def test_tables_of_another_engine_are_not_mixed_in(files, monkeypatch):
+    """As after a change of the engine: one run is measured with the new one."""
+    for path in (files.folder / "runs/w2_s1/sharpness").iterdir():
+        path.unlink()
+    monkeypatch.setattr(run_command, "measuring_code", lambda network: "newer")
+    measure(files, "w2_s1")
+    with pytest.raises(UserError, match=r"w2_s0.*e0.* and .*w2_s1.*e0.* different code"):
+        read_runs(files.folder / "runs", files.resolved)
+
+
+def test_tables_of_other_settings_are_refused(files):
+    other = Files(files.folder, tiny_study(**SIZES | {"seeds": [0, 1], "batch_size": 7}))
+    with pytest.raises(UserError, match="its training_identity is"):
+        read_runs(files.folder / "runs", other.resolved)
