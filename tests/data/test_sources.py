@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from smoothdescent.data.sources import SOURCES, _function, read_source
+from smoothdescent.data.sources import SOURCES, Source, read_source, source_files
 from smoothdescent.data.sources.procedural import procedural
 from smoothdescent.errors import UserError
 
@@ -25,7 +25,8 @@ def test_null_means_absent() -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_registered_source_exists(name: str) -> None:
-    assert callable(_function(name))
+    assert issubclass(SOURCES[name], Source)
+    assert SOURCES[name].model_fields["source"].annotation.__args__ == (name,)
 
 
 @pytest.mark.parametrize(

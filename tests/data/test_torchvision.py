@@ -15,22 +15,21 @@ from smoothdescent.data.sources import torchvision as module
 from smoothdescent.data.sources.torchvision import ARCHIVES, torchvision
 from smoothdescent.errors import UserError
 
-TRAIN, TEST = 10, 4
+TRAIN, TEST = 200, 100
 
 
 def contents(name: str) -> dict[str, bytes]:
-    """Return the files of a data set with 10 training and 4 test records."""
+    """Return the files of a small data set, with as many images of one class as of another."""
     archive = ARCHIVES[name]
     generator = np.random.default_rng(len(name))
     classes = 10 if name == "cifar10" else 100
 
-    def records(count: int) -> bytes:
-        labels = generator.integers(0, classes, (count, archive.label_bytes), dtype=np.uint8)
-        pixels = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
-        return np.hstack([labels, pixels]).tobytes()
-
-    files = {file: records(TRAIN // len(archive.train_files)) for file in archive.train_files}
-    files |= {file: records(TEST) for file in archive.test_files}
+    files = {}
+    for names, count in ((archive.train_files, TRAIN), (archive.test_files, TEST)):
+        records = generator.integers(0, 256, (count, archive.label_bytes + 3072), dtype=np.uint8)
+        records[:, archive.label_bytes - 1] = generator.permutation(count) % classes
+        parts = np.split(records, len(names))
+        files |= {file: part.tobytes() for file, part in zip(names, parts, strict=True)}
     files[archive.names_file] = ("\n".join(f"name{c}" for c in range(classes)) + "\n\n").encode()
     return files
 
@@ -205,7 +204,7 @@ def test_wrong_size(name: str, tmp_path: Path) -> None:
 
 def test_the_published_counts_are_expected(tmp_path: Path) -> None:
     folder = unpack("cifar10", contents("cifar10"), tmp_path)
-    message = f"{folder / 'data_batch_1.bin'} has 6146 bytes; expected 30730000: 10000 records"
+    message = f"{folder / 'data_batch_1.bin'} has 122920 bytes; expected 30730000: 10000 records"
     fails("cifar10", tmp_path, message)
 
 
