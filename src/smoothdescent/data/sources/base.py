@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class FileRead:
     def of(cls, name: str, file: BinaryIO) -> FileRead:
         """Return the record of a file that is open at its start, and go back to the start."""
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
+        size = file.seek(0, io.SEEK_END)
         file.seek(0)
         return cls(name, size, sha256)
 

@@ -307,7 +307,7 @@ def _decode(
     return Decoded(
         *splits,
         class_names=tuple(names),
-        description="",
+        description=description,
         mean=archive.mean,
         std=archive.std,
         files=tuple(files),
