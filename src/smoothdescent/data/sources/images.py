@@ -13,8 +13,10 @@ from smoothdescent.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
-# Largest height and width: a header may ask for gigabytes.
+# Largest height and width: a header may ask for gigabytes. Pillow's own limit, which warns and then
+# fails, is not needed: no image is decoded before its size is checked.
 MOST_PIXELS = 1024
+Image.MAX_IMAGE_PIXELS = None
 
 # A PNG of sRGB colours says so with these values, if it states them at all.
 SRGB_GAMMA = 0.45455
@@ -64,7 +66,6 @@ def decode(encoded: bytes | None, out: np.ndarray, shard: Path, row: int) -> boo
     """
     image = _open(encoded, shard, row)
     size = out.shape[0]
-    # Before anything is decoded: a header may ask for gigabytes.
     if image.size != (size, size):
         width, height = image.size
         raise UserError(

@@ -103,12 +103,11 @@ def parquet(
         )
     paths = {split: _shards(folder, split) for split in ("train", "test")}
     with ExitStack() as opened:
-        first = _open(paths["train"][0], opened, _candidates(image_column, label_column))
-        # The same columns in all shards; where one lacks the image column, the other usual name.
-        columns = (
-            [first.image_column, *([] if image_column else IMAGE_COLUMNS)],
-            [first.label_column],
-        )
+        image_columns = IMAGE_COLUMNS if image_column is None else (image_column,)
+        label_columns = LABEL_COLUMNS if label_column is None else (label_column,)
+        first = _open(paths["train"][0], opened, (image_columns, label_columns))
+        # Of the first shard's columns, the other shards may call that of the images otherwise.
+        columns = ((first.image_column, *image_columns), (first.label_column,))
         train = [first, *(_open(path, opened, columns) for path in paths["train"][1:])]
         test = [_open(path, opened, columns) for path in paths["test"]]
         names, labels = _read_labels(train, test)
@@ -158,21 +157,12 @@ def _shards(folder: Path, split: str) -> list[Path]:
     digits = len(next(iter(found.values()))[2])
     count = len(found) if total is None else int(total)
     end = "" if total is None else f"-of-{total}"
-    names = [f"{split}-{i:0{digits}d}{end}.parquet" for i in range(count)]
-    for name in names:
-        if name not in found:
-            raise UserError(f"{folder / name} is missing; the split {split!r} has {count} shards")
-    return [folder / name for name in names]
-
-
-def _candidates(
-    image_column: str | None, label_column: str | None
-) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the names that the image column may have, and those of the label column."""
-    return (
-        IMAGE_COLUMNS if image_column is None else (image_column,),
-        LABEL_COLUMNS if label_column is None else (label_column,),
-    )
+    paths = []
+    for i in range(count):
+        paths.append(folder / f"{split}-{i:0{digits}d}{end}.parquet")
+        if paths[-1].name not in found:
+            raise UserError(f"{paths[-1]} is missing; the split {split!r} has {count} shards")
+    return paths
 
 
 def _open(path: Path, opened: ExitStack, columns: tuple[Sequence[str], Sequence[str]]) -> Shard:

@@ -26,20 +26,23 @@ CONTRAST = 0.2
 CHUNK = 2048
 
 
+Slope = Annotated[Real, Field(ge=-10, le=10)]
+
+
 class ProceduralSource(Source):
     """Embedded images drawn from a seed: shifted random-field prototypes plus 1/f noise."""
 
     source: Literal["procedural"]
     seed: Count = 0
-    classes: Annotated[int, Field(ge=2, strict=True)] = 10
-    size: Natural = Field(16, description="height and width in pixels")
-    train: Natural = Field(3000, description="training images")
-    test: Natural = Field(2000, description="test images")
-    prototypes: Natural = Field(3, description="prototypes of each class")
-    max_shift: Count = Field(2, description="largest shift of a prototype in pixels")
-    noise: Annotated[Real, Field(ge=0)] = Field(0.4, description="noise amplitude, prototypes' = 1")
-    exponent: Real = Field(1.5, description="prototypes' amplitude falls as 1 / f ** exponent")
-    noise_exponent: Real = Field(1.0, description="noise amplitude falls as 1 / f ** this")
+    classes: Natural = Field(10, ge=2, le=10_000)
+    size: Natural = Field(16, ge=2, le=1024, description="height and width in pixels")
+    train: Natural = Field(3000, le=10_000_000, description="training images")
+    test: Natural = Field(2000, le=10_000_000, description="test images")
+    prototypes: Natural = Field(3, le=1000, description="prototypes of each class")
+    max_shift: Count = Field(2, le=1024, description="largest shift of a prototype in pixels")
+    noise: Real = Field(0.4, ge=0, le=1000, description="noise amplitude, prototypes' = 1")
+    exponent: Slope = Field(1.5, description="prototypes' amplitude falls as 1 / f ** exponent")
+    noise_exponent: Slope = Field(1.0, description="noise amplitude falls as 1 / f ** this")
 
     def read(self, threads: int) -> Decoded:
         """Draw the images; one thread does it."""
