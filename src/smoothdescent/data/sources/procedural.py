@@ -26,6 +26,7 @@ CONTRAST = 0.2
 CHUNK = 2048
 
 
+Several = Annotated[int, Field(ge=2, strict=True)]
 Slope = Annotated[Real, Field(ge=-10, le=10)]
 
 
@@ -34,8 +35,8 @@ class ProceduralSource(Source):
 
     source: Literal["procedural"]
     seed: Count = 0
-    classes: Natural = Field(10, ge=2, le=10_000)
-    size: Natural = Field(16, ge=2, le=1024, description="height and width in pixels")
+    classes: Several = Field(10, le=10_000)
+    size: Several = Field(16, le=1024, description="height and width in pixels")
     train: Natural = Field(3000, le=10_000_000, description="training images")
     test: Natural = Field(2000, le=10_000_000, description="test images")
     prototypes: Natural = Field(3, le=1000, description="prototypes of each class")
