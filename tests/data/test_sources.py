@@ -89,15 +89,15 @@ def test_the_shards_of_a_folder_are_its_files(folder: Path) -> None:
 def test_the_files_of_cifar(tmp_path: Path) -> None:
     block = {"source": "torchvision", "name": "cifar100", "path": str(tmp_path)}
     assert source_files(block) == [], "to be downloaded"
-    archive = tmp_path / "cifar-100-binary.tar.gz"
-    archive.write_bytes(b"")
-    assert source_files(block) == [archive]
     unpacked = tmp_path / "cifar-100-binary"
     unpacked.mkdir()
     for name in ("train.bin", "test.bin", "fine_label_names.txt", "coarse_label_names.txt"):
         (unpacked / name).write_bytes(b"")
     names = ("fine_label_names.txt", "train.bin", "test.bin")
-    assert source_files(block) == [unpacked / name for name in names], "an unpacked copy is taken"
+    assert source_files(block) == [unpacked / name for name in names]
+    archive = tmp_path / "cifar-100-binary.tar.gz"
+    archive.write_bytes(b"")
+    assert source_files(block) == [archive], "its checksum is known"
 
 
 @pytest.mark.parametrize(

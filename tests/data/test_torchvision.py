@@ -114,6 +114,17 @@ def test_reads_the_archive(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.description == f"{ARCHIVES[name].file}, MD5 {hashlib.md5(packed).hexdigest()}"
 
 
+def test_the_archive_is_taken_before_an_unpacked_copy(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = contents(name)
+    packed = pack(name, files)
+    set_md5(name, packed, monkeypatch)
+    (tmp_path / ARCHIVES[name].file).write_bytes(packed)
+    unpack(name, dict.fromkeys(files, b"damaged"), tmp_path)
+    check(name, tmp_path, files)
+
+
 def test_downloads_and_verifies(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = contents(name)
     packed = pack(name, files)

@@ -114,12 +114,11 @@ class TorchvisionSource(RealSource):
         return torchvision(**self.model_dump(exclude={"source"}))
 
     def files(self) -> list[Path]:
-        """Return the unpacked files or the archive, none if a download is needed."""
+        """Return the archive or else the unpacked files, none if a download is needed."""
         archive, path = ARCHIVES[self.name], Path(self.path)
-        if (path / archive.folder).is_dir():
-            files = [path / archive.folder / name for name in archive.files]
-        else:
-            files = [path / archive.file]
+        if (path / archive.file).is_file():
+            return [path / archive.file]
+        files = (path / archive.folder / name for name in archive.files)
         return [file for file in files if file.is_file()]
 
     def image_size(self) -> int:
@@ -137,8 +136,9 @@ def torchvision(
 ) -> Decoded:
     """Read CIFAR-10 or CIFAR-100.
 
-    The archive is checked against its published MD5. An unpacked folder has none: there the number
-    of images of each class is checked, and that images do not repeat.
+    The archive is checked against its published MD5. An unpacked folder, which is read where there
+    is no archive, has none: there the number of images of each class is checked, and that images do
+    not repeat.
 
     Args:
         name: which of the two.
@@ -148,14 +148,16 @@ def torchvision(
 
     Raises:
         UserError: no copy and no download, a failed download, a wrong checksum, a file that is
-            missing or of the wrong size, or a label out of range.
+            missing or of the wrong size, a label out of range, or an unpacked copy whose images
+            are not those of the data set.
     """
     archive, path = ARCHIVES[name], Path(path)
     archive = replace(archive, mean=mean or archive.mean, std=std or archive.std)
     folder, packed = path / archive.folder, path / archive.file
-    if folder.is_dir():
-        return _read_folder(archive, folder)
+    # Where both are there, the archive is taken, since its checksum is known.
     if not packed.is_file():
+        if folder.is_dir():
+            return _read_folder(archive, folder)
         if not download:
             raise UserError(_missing(archive, path))
         _download(archive, packed)
@@ -285,13 +287,13 @@ def _decode(
             f"different; expected those of {archive.classes} classes"
         )
     splits = []
-    for parts_of, count in (
+    for group, count in (
         (archive.train_files, archive.train),
         (archive.test_files, archive.test),
     ):
         parts = [
-            _records(archive, _read(name, where, read), count // len(parts_of), where / name)
-            for name in parts_of
+            _records(archive, _read(name, where, read), count // len(group), where / name)
+            for name in group
         ]
         records = np.concatenate(parts)
         pixels = records[:, archive.label_bytes :].reshape(-1, 3, SIZE, SIZE)
@@ -299,8 +301,8 @@ def _decode(
         if labels.max() >= len(names):
             row = int(np.argmax(labels))
             raise UserError(
-                f"{where / parts_of[row // (count // len(parts_of))]}: record "
-                f"{row % (count // len(parts_of))} has label {labels[row]}; expected 0 to "
+                f"{where / group[row // (count // len(group))]}: record "
+                f"{row % (count // len(group))} has label {labels[row]}; expected 0 to "
                 f"{len(names) - 1}"
             )
         splits += [np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels]
