@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -174,7 +175,7 @@ def _open(path: Path, opened: ExitStack, columns: tuple[Sequence[str], Sequence[
         raw = opened.enter_context(path.open("rb"))
         record = FileRead.of(path.name, raw)
         file = pq.ParquetFile(raw)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is truncated or not a Parquet file: {error}") from error
     schema = file.schema_arrow
     image_column = _choose(path, schema.names, columns[0], "image")
@@ -225,11 +226,11 @@ def _class_names(path: Path, schema: pa.Schema, column: str) -> list[str] | None
             f"{path}: the metadata's names of column {column!r} are {str(names)[:80]}; expected a "
             "list of class names"
         )
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
+    [(name, times)] = Counter(names).most_common(1)
+    if times > 1:
         raise UserError(
-            f"{path}: the metadata name the class {twice[0]!r} {names.count(twice[0])} times; "
-            "expected a name for each class"
+            f"{path}: the metadata name the class {name!r} {times} times; expected a name for each "
+            "class"
         )
     return names
 
@@ -262,7 +263,7 @@ def _labels(shard: Shard, names: list[str] | None, names_from: Path | None) -> n
             absent = stored.is_null().to_pylist().index(True)
             raise UserError(f"{path}: row {absent} has no label in column {column!r}")
         labels = stored.cast(pa.int64()).to_numpy()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: the labels in column {column!r} are damaged: {error}") from error
     outside = np.flatnonzero((labels < 0) | (labels >= len(own)) if own else labels < 0)
     if len(outside):
@@ -278,14 +279,15 @@ def _labels(shard: Shard, names: list[str] | None, names_from: Path | None) -> n
         return labels
     if own == names:
         return labels
-    unknown = [name for name in own if name not in names]
+    positions = {name: position for position, name in enumerate(names)}
+    unknown = [name for name in own if name not in positions]
     if unknown:
         raise UserError(
             f"{path} names the classes {_some(unknown)}, which {names_from} does not; expected the "
             "same classes in all shards"
         )
     log(f"{path} lists its classes in another order than {names_from}; labels are mapped by name")
-    return np.array([names.index(name) for name in own])[labels]
+    return np.array([positions[name] for name in own])[labels]
 
 
 def _numbered(shard: Shard, labels: np.ndarray) -> list[str]:
@@ -358,5 +360,5 @@ def _batches(shard: Shard) -> Iterator[list[bytes | None]]:
         for batch in shard.file.iter_batches(BATCH_ROWS, columns=[column], use_threads=False):
             yield batch.column(column).field("bytes").to_pylist()
             row += len(batch)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{shard.path} is damaged after row {row}: {error}") from error
