@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from smoothdescent.data.sources import Decoded
 from smoothdescent.data.sources import parquet as module
@@ -154,6 +156,25 @@ def test_damaged_pages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents[start : start + 30] = bytes(30)
     file.write_bytes(contents)
     fails(folder, "train-00001-of-00002.parquet is damaged after row 8")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(position=st.integers(0, 2**20), value=st.integers(1, 255), cut=st.booleans())
+def test_any_damage_is_a_sentence(folder: Path, position: int, value: int, cut: bool) -> None:
+    file = folder / TEST
+    good = file.read_bytes()
+    position %= len(good)
+    end = b"" if cut else bytes([good[position] ^ value]) + good[position + 1 :]
+    try:
+        file.write_bytes(good[:position] + end)
+        assert parquet(path=folder).test_images.shape == (12, 8, 8, 3)
+    except UserError as error:
+        assert TEST in str(error)
+        assert "\n" not in str(error)
+    finally:
+        file.write_bytes(good)
 
 
 def test_undecodable_image(
