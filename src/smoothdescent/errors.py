@@ -7,3 +7,7 @@ class UserError(Exception):
     The sentence names the file and the key or argument, what was found and what was expected.
     The command line prints it without a traceback and exits with status 2.
     """
+
+    def __str__(self) -> str:
+        # Libraries' own messages, which some of ours quote, may have several lines.
+        return " ".join(super().__str__().splitlines())

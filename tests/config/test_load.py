@@ -186,7 +186,6 @@ def test_training_identity_ignores_how_long_and_what_for(config):
         (f"experiments/{NAME}/noise/seed", 1),
         (f"experiments/{NAME}/optimizer/momentum", 0.8),
         ("scales/demo/defaults/batch_size", 32),
-        ("datasets/procedural10/seed", 1),
     ]:
         assert identity(set_key(config, path, value)) != before, path
 
@@ -208,8 +207,6 @@ def test_where_images_lie_does_not_determine_a_result(config):
     before = identity(config)
     config["datasets"]["cifar10"] |= {"path": "elsewhere", "download": False}
     assert identity(config) == before
-    config["datasets"]["cifar10"]["mean"] = [0.5, 0.5, 0.5]
-    assert identity(config) != before
 
 
 def test_snapshots_at_the_end_of_the_training_and_nowhere_else_unasked(config):

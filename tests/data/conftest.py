@@ -43,7 +43,7 @@ def write_shard(
     labels: dict[str, list[int | None]],
     *,
     image_column: str = "img",
-    names: dict[str, list[str]] | None = None,
+    names: dict[str, object] | None = None,
     row_group_size: int = 4,
 ) -> None:
     """Write one shard in the hub's layout."""

@@ -230,3 +230,8 @@ def test_command_explains_and_writes_nothing(
     assert exit_status.value.code == 2
     assert message in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_single_class_is_refused() -> None:
+    with pytest.raises(UserError, match="the data set has 1 class; expected at least 2"):
+        make_labels(np.zeros(8, dtype=np.int64), 1)

@@ -3,13 +3,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from smoothdescent.data.sources import SOURCES, _function, read_source
+from smoothdescent.data.sources import SOURCES, Source, read_source, source_files
 from smoothdescent.data.sources.procedural import procedural
 from smoothdescent.errors import UserError
+from smoothdescent.files import sha256_file
 
 
 def test_reads_the_named_source() -> None:
@@ -25,7 +27,8 @@ def test_null_means_absent() -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_registered_source_exists(name: str) -> None:
-    assert callable(_function(name))
+    assert issubclass(SOURCES[name], Source)
+    assert SOURCES[name].model_fields["source"].annotation.__args__ == (name,)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +65,58 @@ def test_preparing_data_does_not_import_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_schema_imports_nothing_slow() -> None:
+    code = (
+        "import sys, smoothdescent.config.load; "
+        "print(*{'torch', 'torchvision', 'PIL', 'pyarrow', 'pandas'} & set(sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert printed.split() == []
+
+
+def test_the_shards_of_a_folder_are_its_files(folder: Path) -> None:
+    for name in ("README.md", "validation-00000-of-00001.parquet", "train.parquet", ".train-0"):
+        (folder / name).write_bytes(b"")
+    assert source_files({"source": "parquet", "path": str(folder)}) == [
+        folder / "test-00000-of-00001.parquet",
+        folder / "train-00000-of-00002.parquet",
+        folder / "train-00001-of-00002.parquet",
+    ]
+
+
+def test_the_files_of_cifar(tmp_path: Path) -> None:
+    block = {"source": "torchvision", "name": "cifar100", "path": str(tmp_path)}
+    assert source_files(block) == [], "to be downloaded"
+    unpacked = tmp_path / "cifar-100-binary"
+    unpacked.mkdir()
+    for name in ("train.bin", "test.bin", "fine_label_names.txt", "coarse_label_names.txt"):
+        (unpacked / name).write_bytes(b"")
+    names = ("fine_label_names.txt", "train.bin", "test.bin")
+    assert source_files(block) == [unpacked / name for name in names]
+    archive = tmp_path / "cifar-100-binary.tar.gz"
+    archive.write_bytes(b"")
+    assert source_files(block) == [archive], "its checksum is known"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"source": "parquet", "path": "/nowhere"},
+        {"source": "parquet", "path": "/etc/passwd"},
+        {"source": "torchvision", "name": "cifar10", "path": "/nowhere"},
+        {"source": "procedural"},
+    ],
+)
+def test_where_nothing_is_there_are_no_files(block: dict) -> None:
+    assert source_files(block) == []
+
+
+def test_the_files_read_are_those_named_before(folder: Path) -> None:
+    block = {"source": "parquet", "path": str(folder)}
+    records = {record.name: record for record in read_source(block).files}
+    assert {folder / name for name in records} == set(source_files(block))
+    for name, record in records.items():
+        assert record.size == (folder / name).stat().st_size
+        assert record.sha256 == sha256_file(folder / name)

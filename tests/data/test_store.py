@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
-from smoothdescent.data.sources import Decoded
+from smoothdescent.data.sources import Decoded, FileRead, read_source
 from smoothdescent.data.store import METADATA_KEY, open_store, write_store
 from smoothdescent.errors import UserError
 from smoothdescent.files import sha256_file
@@ -83,6 +84,27 @@ def test_given_moments_are_kept(decoded: Decoded, tmp_path: Path) -> None:
 def test_equal_data_gives_equal_files(path: Path, decoded: Decoded, tmp_path: Path) -> None:
     write_store(tmp_path / "again.safetensors", "random", decoded)
     assert sha256_file(tmp_path / "again.safetensors") == sha256_file(path)
+
+
+def test_what_was_read_is_recorded_but_changes_no_checksum(
+    path: Path, decoded: Decoded, tmp_path: Path
+) -> None:
+    record = FileRead("train-00000-of-00001.parquet", 1234, "ab" * 32)
+    other = dataclasses.replace(decoded, description="elsewhere", files=(record,))
+    write_store(tmp_path / "other.safetensors", "renamed", other)
+    store = open_store(tmp_path / "other.safetensors")
+    assert store.files == (record,)
+    assert store.sha256 == open_store(path).sha256
+
+
+def test_equal_shards_in_two_folders_give_equal_files(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "moved")
+    digests = set()
+    for place in (folder, tmp_path / "moved"):
+        decoded = read_source({"source": "parquet", "path": str(place)})
+        write_store(tmp_path / "data.safetensors", "set", decoded)
+        digests.add(sha256_file(tmp_path / "data.safetensors"))
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,26 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smoothdescent.data.sources import Decoded
 from smoothdescent.data.sources import torchvision as module
 from smoothdescent.data.sources.torchvision import ARCHIVES, torchvision
 from smoothdescent.errors import UserError
+from smoothdescent.files import sha256_file
 
-TRAIN, TEST = 10, 4
+TRAIN, TEST = 200, 100
 
 
 def contents(name: str) -> dict[str, bytes]:
-    """Return the files of a data set with 10 training and 4 test records."""
+    """Return the files of a small data set, with as many images of one class as of another."""
     archive = ARCHIVES[name]
     generator = np.random.default_rng(len(name))
     classes = 10 if name == "cifar10" else 100
 
-    def records(count: int) -> bytes:
-        labels = generator.integers(0, classes, (count, archive.label_bytes), dtype=np.uint8)
-        pixels = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
-        return np.hstack([labels, pixels]).tobytes()
-
-    files = {file: records(TRAIN // len(archive.train_files)) for file in archive.train_files}
-    files |= {file: records(TEST) for file in archive.test_files}
+    files = {}
+    for names, count in ((archive.train_files, TRAIN), (archive.test_files, TEST)):
+        records = generator.integers(0, 256, (count, archive.label_bytes + 3072), dtype=np.uint8)
+        records[:, archive.label_bytes - 1] = generator.permutation(count) % classes
+        parts = np.split(records, len(names))
+        files |= {file: part.tobytes() for file, part in zip(names, parts, strict=True)}
     files[archive.names_file] = ("\n".join(f"name{c}" for c in range(classes)) + "\n\n").encode()
     return files
 
@@ -66,7 +67,7 @@ def unpack(name: str, files: dict[str, bytes], path: Path) -> Path:
     return folder
 
 
-def check(name: str, path: Path, files: dict[str, bytes], **arguments: object) -> None:
+def check(name: str, path: Path, files: dict[str, bytes], **arguments: object) -> Decoded:
     found = torchvision(name=name, path=path, **arguments)
     archive = ARCHIVES[name]
     size = archive.label_bytes + 3072
@@ -85,12 +86,22 @@ def check(name: str, path: Path, files: dict[str, bytes], **arguments: object) -
     assert found.test_labels[0] == files[archive.test_files[0]][archive.label_bytes - 1]
     assert found.class_names[:2] == ("name0", "name1")
     assert found.mean == archive.mean
+    for record in found.files:
+        assert record.size == (path / record.name).stat().st_size
+        assert record.sha256 == sha256_file(path / record.name)
+    return found
 
 
 def test_reads_the_unpacked_folder(name: str, tmp_path: Path) -> None:
     files = contents(name)
+    archive = ARCHIVES[name]
     unpack(name, files, tmp_path)
-    check(name, tmp_path, files)
+    found = check(name, tmp_path, files)
+    assert [record.name for record in found.files] == [
+        f"{archive.folder}/{f}" for f in archive.files
+    ]
+    assert archive.file not in found.description, "no archive was read"
+    assert archive.md5 not in found.description
 
 
 def test_reads_the_archive(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +109,19 @@ def test_reads_the_archive(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     packed = pack(name, files)
     set_md5(name, packed, monkeypatch)
     (tmp_path / ARCHIVES[name].file).write_bytes(packed)
+    found = check(name, tmp_path, files)
+    assert [record.name for record in found.files] == [ARCHIVES[name].file]
+    assert found.description == f"{ARCHIVES[name].file}, MD5 {hashlib.md5(packed).hexdigest()}"
+
+
+def test_the_archive_is_taken_before_an_unpacked_copy(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = contents(name)
+    packed = pack(name, files)
+    set_md5(name, packed, monkeypatch)
+    (tmp_path / ARCHIVES[name].file).write_bytes(packed)
+    unpack(name, dict.fromkeys(files, b"damaged"), tmp_path)
     check(name, tmp_path, files)
 
 
@@ -205,7 +229,7 @@ def test_wrong_size(name: str, tmp_path: Path) -> None:
 
 def test_the_published_counts_are_expected(tmp_path: Path) -> None:
     folder = unpack("cifar10", contents("cifar10"), tmp_path)
-    message = f"{folder / 'data_batch_1.bin'} has 6146 bytes; expected 30730000: 10000 records"
+    message = f"{folder / 'data_batch_1.bin'} has 122920 bytes; expected 30730000: 10000 records"
     fails("cifar10", tmp_path, message)
 
 
@@ -219,3 +243,54 @@ def test_label_out_of_range(name: str, tmp_path: Path) -> None:
     folder = unpack(name, files, tmp_path)
     last = 9 if name == "cifar10" else 99
     fails(name, tmp_path, f"{folder / file}: record 1 has label 100; expected 0 to {last}")
+
+
+def test_a_batch_of_zeros(name: str, tmp_path: Path) -> None:
+    files = contents(name)
+    file = ARCHIVES[name].train_files[-1]
+    files[file] = bytes(len(files[file]))
+    unpack(name, files, tmp_path)
+    fails(name, tmp_path, "images have label 0; expected ")
+
+
+def test_pixels_of_zeros(name: str, tmp_path: Path) -> None:
+    files, archive = contents(name), ARCHIVES[name]
+    file = archive.train_files[-1]
+    records = np.frombuffer(files[file], np.uint8).reshape(-1, archive.label_bytes + 3072).copy()
+    records[-archive.repeats - 2 :, archive.label_bytes :] = 0
+    files[file] = records.tobytes()
+    folder = unpack(name, files, tmp_path)
+    record = len(records) - archive.repeats - 1
+    fails(name, tmp_path, f"{folder / file}: record {record} has an earlier record's image")
+
+
+def test_training_images_that_are_test_images_too(name: str, tmp_path: Path) -> None:
+    files, archive = contents(name), ARCHIVES[name]
+    files[archive.test_files[0]] = b"".join(files[file] for file in archive.train_files)[
+        : len(files[archive.test_files[0]])
+    ]
+    unpack(name, files, tmp_path)
+    with pytest.raises(UserError, match="the copy is damaged, unpack"):
+        torchvision(name=name, path=tmp_path)
+
+
+def test_the_few_repetitions_of_cifar100_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(ARCHIVES["cifar100"], train=TRAIN, test=TEST)
+    monkeypatch.setitem(module.ARCHIVES, "cifar100", small)
+    files = contents("cifar100")
+    records = np.frombuffer(files["train.bin"], np.uint8).reshape(-1, 3074).copy()
+    records[:25, 2:] = 0
+    files["train.bin"] = records.tobytes()
+    unpack("cifar100", files, tmp_path)
+    assert len(torchvision(name="cifar100", path=tmp_path).train_labels) == TRAIN
+
+
+@pytest.mark.parametrize("text", [b"one two", b"a " * 100, b"\xff\xfe" * 50])
+def test_class_names_that_are_not_those_of_the_classes(
+    name: str, tmp_path: Path, text: bytes
+) -> None:
+    files = contents(name) | {ARCHIVES[name].names_file: text}
+    folder = unpack(name, files, tmp_path)
+    fails(name, tmp_path, f"{folder / ARCHIVES[name].names_file} has ")

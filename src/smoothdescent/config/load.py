@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from smoothdescent.config.schema import Block, ResolvedExperiment, Study
+from smoothdescent.config.schema import ResolvedExperiment, Study
+from smoothdescent.config.types import Block
+from smoothdescent.data.sources import SOURCES
 from smoothdescent.errors import UserError
 
 Settings = TypeVar("Settings", bound=Block)
@@ -92,14 +94,15 @@ def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
             merged = overlay(merged, layer or {})
         config["experiments"][name] = merged
     for name, block in _mapping(config.get("datasets"), f"{source}: datasets").items():
-        # A torchvision data set is called as its key unless it says otherwise. Left out, the key
+        # A data set with a name is called as its key unless it says otherwise. Left out, the key
         # is in nobody's way when a command line lays another source over the block.
-        if isinstance(block, dict) and block.get("source") == "torchvision":
+        kind = SOURCES.get(str(block.get("source"))) if isinstance(block, dict) else None
+        if kind is not None and "name" in kind.model_fields:
             block.setdefault("name", name)
     try:
         return Study.model_validate(config)
     except ValidationError as error:
-        raise UserError(_explain(error, source)) from None
+        raise UserError(_explain(error, config, source)) from None
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
@@ -117,16 +120,11 @@ def _only_keys(block: dict[str, Any], known: set[str], where: str) -> None:
         )
 
 
-_TAGS = {"symmetric", "asymmetric", "torchvision", "parquet", "procedural"}
-_TAGS |= {"sgd", "adam", "svd", "shift"}
-
-
-def _explain(error: ValidationError, source: str) -> str:
+def _explain(error: ValidationError, config: dict[str, Any], source: str) -> str:
     """Say what is wrong, one clause for each of the first faults."""
     clauses = []
     for fault in error.errors()[:3]:
-        # Pydantic puts the chosen kind of a block into the location; it is no key of the file.
-        path = ".".join(str(part) for part in fault["loc"] if part not in _TAGS)
+        path = _key_path(fault["loc"], config)
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = "unknown key"
@@ -140,6 +138,18 @@ def _explain(error: ValidationError, source: str) -> str:
         clauses.append(f"{path}: {message}" if path else message)
     more = len(error.errors()) - len(clauses)
     return f"{source}: " + "; ".join(clauses) + (f"; and {more} more" if more > 0 else "")
+
+
+def _key_path(location: tuple[int | str, ...], config: Any) -> str:
+    """Return the keys that lead to a fault; pydantic puts the chosen kind of a block among them."""
+    keys, block = [], config
+    for part in location:
+        if not isinstance(block, dict):
+            block = {}
+        if part in block or part not in [block.get(key) for key in _KIND_KEYS]:
+            keys.append(str(part))
+            block = block.get(part)
+    return ".".join(keys)
 
 
 def dump(study: Study) -> str:
@@ -177,4 +187,4 @@ def read_settings(kind: type[Settings], text: str, argument: str) -> Settings:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        raise UserError(_explain(error, argument)) from None
+        raise UserError(_explain(error, {}, argument)) from None

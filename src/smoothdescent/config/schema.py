@@ -10,25 +10,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
+from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, Positive, Real
+from smoothdescent.data.sources import Dataset
 from smoothdescent.files import fingerprint
-
-Natural = Annotated[int, Field(ge=1, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
-
-
-def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 (no dot) as a string; every other string stays what it is, an error.
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value.strip()):
-        return float(value)
-    return value
-
-
-Real = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf_nan=False)]
-Positive = Annotated[Real, Field(gt=0)]
-Fraction = Annotated[Real, Field(ge=0, le=1)]
 
 
 def _expand_ranges(value: Any) -> Any:
@@ -49,57 +35,6 @@ def _increasing(values: list[int] | list[float]) -> None:
 Widths = Annotated[list[Natural], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Seeds = Annotated[list[Count], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Epochs = Annotated[list[Count], BeforeValidator(_expand_ranges)]
-
-
-class Block(BaseModel):
-    """A closed, immutable block of the configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RealSource(Block):
-    """What sources of real images share: the moments that normalise them, per channel."""
-
-    mean: tuple[Real, Real, Real] | None = Field(None, description="default: the source's")
-    std: tuple[Positive, Positive, Positive] | None = Field(None, description="likewise")
-
-
-class TorchvisionSource(RealSource):
-    """CIFAR as its authors ship it: downloaded with a checksum, or an existing copy."""
-
-    source: Literal["torchvision"]
-    name: Literal["cifar10", "cifar100"] = Field(description="which data set")
-    path: str = Field(description="folder that holds, or will hold, the archive")
-    download: StrictBool = Field(True, description="fetch the archive if it is not in `path`")
-
-
-class ParquetSource(RealSource):
-    """A folder of Parquet shards in the layout of the Hugging Face hub."""
-
-    source: Literal["parquet"]
-    path: str = Field(description="folder with train-*.parquet and test-*.parquet")
-    label_column: str | None = Field(None, description="default: label, else fine_label")
-
-
-class ProceduralSource(Block):
-    """Embedded images drawn from a seed: shifted random-field prototypes plus 1/f noise."""
-
-    source: Literal["procedural"]
-    seed: Count = 0
-    classes: Annotated[int, Field(ge=2, strict=True)] = 10
-    size: Natural = Field(16, description="height and width in pixels")
-    train: Natural = Field(3000, description="training images")
-    test: Natural = Field(2000, description="test images")
-    prototypes: Natural = Field(3, description="prototypes of each class")
-    max_shift: Count = Field(2, description="largest shift of a prototype in pixels")
-    noise: Annotated[Real, Field(ge=0)] = Field(0.4, description="noise amplitude, prototypes' = 1")
-    exponent: Real = Field(1.5, description="prototypes' amplitude falls as 1 / f ** exponent")
-    noise_exponent: Real = Field(1.0, description="noise amplitude falls as 1 / f ** this")
-
-
-Dataset = Annotated[
-    TorchvisionSource | ParquetSource | ProceduralSource, Field(discriminator="source")
-]
 
 
 class SymmetricNoise(Block):
@@ -171,7 +106,7 @@ class ShiftPaths(Block):
 
     family: Literal["shift"]
     directions: Natural = 4
-    strengths: Annotated[list[Positive], Field(min_length=1)] = [1.0, 2.0, 3.0, 4.0]
+    strengths: list[Positive] = Field([1.0, 2.0, 3.0, 4.0], min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> ShiftPaths:
@@ -273,12 +208,12 @@ class ResolvedExperiment(Block):
 
     @property
     def training_identity(self) -> str:
-        """A hash of what determines the weights after a given epoch, beside width and seed."""
+        """A hash of what determines the weights beside epoch, width, seed and the images.
+
+        Images are known by their checksum, not by the settings that they were read with.
+        """
         return fingerprint(
             {
-                # Where the images lie is not what they are: moving them must not cost a training.
-                # The label table remembers the checksum of the images that it was made for.
-                "dataset": self.dataset.model_dump(mode="json", exclude={"path", "download"}),
                 "labels": self.label_settings,
                 "image_size": self.experiment.data.image_size,
                 **self.experiment.model_dump(mode="json", include=set(Training.model_fields)),
@@ -341,10 +276,7 @@ class Study(Block):
         """Return the height of an experiment's images, as far as the configuration tells."""
         if experiment.data.image_size is not None:
             return experiment.data.image_size
-        dataset = self.datasets[experiment.data.dataset]
-        if isinstance(dataset, ProceduralSource):
-            return dataset.size
-        return 32 if isinstance(dataset, TorchvisionSource) else None
+        return self.datasets[experiment.data.dataset].image_size()
 
     def resolved(self, name: str) -> ResolvedExperiment:
         """Return an experiment with its data set."""

@@ -56,8 +56,11 @@ def make_labels(
         label_true, label (trained on), is_noisy and split ('train' or 'validation').
 
     Raises:
-        UserError: more samples asked for than there are, or a fault in the noise block.
+        UserError: more samples asked for than there are, a single class, or a fault in the noise
+            block.
     """
+    if num_classes < 2:
+        raise UserError(f"the data set has {num_classes} class; expected at least 2")
     total = len(labels_true)
     if validation < 0 or (train_samples is not None and train_samples < 1):
         raise UserError(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,15 @@ from smoothdescent.files import read_metadata, read_table, sha256_bytes
 
 # Images converted at a time: bounds the memory beyond that of the result.
 _CHUNK = 512
+
+# The columns of a label table, and their Arrow types.
+LABEL_COLUMNS = {
+    "sample_id": ("int64",),
+    "label_true": ("int64",),
+    "label": ("int64",),
+    "is_noisy": ("bool",),
+    "split": ("string", "large_string"),
+}
 
 
 @dataclass(frozen=True)
@@ -106,17 +116,66 @@ def read_label_table(path: str | Path, store: Store) -> dict[str, np.ndarray]:
         Its columns (see `labels.make_labels`), sorted by sample_id.
 
     Raises:
-        UserError: the file is missing or damaged, or was made from other data.
+        UserError: the file is missing or damaged, was made from other data, or its rows are not
+            those that its settings ask for, once each.
     """
-    columns = ["sample_id", "label_true", "label", "is_noisy", "split"]
-    table = read_table(path, columns).sort_by("sample_id")
-    found = read_metadata(path).get("data_sha256")
+    stored = read_table(path, list(LABEL_COLUMNS))
+    metadata = read_metadata(path)
+    found = metadata.get("data_sha256")
     if found != store.sha256:
         raise UserError(
             f"{path} was made from other data than {store.path}: its key 'data_sha256' is {found}, "
             f"the data set's checksum is {store.sha256}; make the labels again"
         )
-    return {name: table[name].to_numpy() for name in columns}
+    for name, kinds in LABEL_COLUMNS.items():
+        column = stored[name]
+        if column.null_count or str(column.type) not in kinds:
+            raise UserError(
+                f"{path}: column {name!r} is {column.type} with {column.null_count} empty rows; "
+                f"expected {kinds[0]} in all rows; make the labels again"
+            )
+    stored = stored.sort_by("sample_id")
+    table = {name: stored[name].to_numpy() for name in LABEL_COLUMNS}
+    wrong = _wrong_rows(table, json.loads(metadata.get("settings", "null")), store)
+    if wrong:
+        raise UserError(f"{path}: {wrong}; make the labels again")
+    return table
+
+
+def _wrong_rows(
+    table: dict[str, np.ndarray], settings: dict[str, Any] | None, store: Store
+) -> str | None:
+    """Say what is wrong with the rows of a label table, sorted by sample_id, if anything is."""
+    ids, label = table["sample_id"], table["label"]
+    total = len(store.train.labels)
+    for name, limit in (("sample_id", total), ("label", store.num_classes)):
+        outside = table[name][(table[name] < 0) | (table[name] >= limit)]
+        if len(outside):
+            return f"{name} {outside[0]} is out of range, expected 0 to {limit - 1}"
+    doubled = ids[1:][ids[1:] == ids[:-1]]
+    if len(doubled):
+        return f"sample_id {doubled[0]} has several rows, expected one"
+    other = ids[table["label_true"] != store.train.labels[ids]]
+    if len(other):
+        return f"label_true of sample_id {other[0]} is not the data set's label"
+    other = ids[table["is_noisy"] != (label != table["label_true"])]
+    if len(other):
+        return f"is_noisy of sample_id {other[0]} contradicts its labels"
+    splits, counts = np.unique(table["split"].astype(str), return_counts=True)
+    if not set(splits) <= {"train", "validation"}:
+        return f"column 'split' has the values {', '.join(splits)}, expected train and validation"
+    if settings is None:
+        return None
+    found = dict(zip(splits.tolist(), counts.tolist(), strict=True))
+    validation = settings.get("validation") or 0
+    expected = {
+        "train": settings.get("train_samples") or total - validation,
+        "validation": validation,
+    }
+    for split, count in expected.items():
+        if found.get(split, 0) != count:
+            return f"it has {found.get(split, 0)} {split} samples, expected {count}"
+    return None
 
 
 def load_pixels(

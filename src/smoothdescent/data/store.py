@@ -3,11 +3,14 @@
 The file is in the safetensors format. Tensors: `train_images`, `test_images` (uint8 [N, S, S, 3])
 and `train_labels`, `test_labels` (int64 [N]). Its metadata has one key, `smoothdescent`, whose JSON
 holds the format's version, the names of the data set and of its classes, the channels' mean and
-standard deviation, where the data came from, and the SHA-256 of all that determines a result.
+standard deviation, where the data came from and which files were read, and the SHA-256 of all that
+determines a result: of the tensors, mean, standard deviation and class names, but not of the files
+or the names. Nothing else is written, so that equal files give an equal file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from smoothdescent.data.sources.decoded import Decoded
+from smoothdescent.data.sources.base import Decoded, FileRead
 from smoothdescent.errors import UserError
 from smoothdescent.files import atomic_path, canonical_json
 
@@ -51,6 +54,7 @@ class Store:
         mean, std: per channel of the [0,1] pixels.
         class_names: C names.
         description: where the data came from.
+        files: what was read to make it; empty for images that are drawn.
         sha256: of the tensors' contents, mean, std and class names.
     """
 
@@ -62,6 +66,7 @@ class Store:
     std: tuple[float, float, float]
     class_names: tuple[str, ...]
     description: str
+    files: tuple[FileRead, ...]
     sha256: str
 
     @property
@@ -102,6 +107,7 @@ def write_store(path: str | Path, name: str, decoded: Decoded) -> None:
         "format": FORMAT_VERSION,
         "name": name,
         "description": decoded.description,
+        "files": [dataclasses.asdict(file) for file in decoded.files],
         **described,
         "sha256": _sha256(tensors, described),
     }
@@ -151,6 +157,7 @@ def open_store(path: str | Path, verify: bool = True) -> Store:
         std=tuple(header["std"]),
         class_names=tuple(header["class_names"]),
         description=header["description"],
+        files=tuple(FileRead(**file) for file in header.get("files", [])),
         sha256=header["sha256"],
     )
 

@@ -1,29 +1,34 @@
 """Where images come from: a registry of sources by name.
 
-A new source is a module with one function that takes the keys of its configuration block as
-keywords and returns a `Decoded`, and one line in `SOURCES`.
+A new source is a module with a subclass of `Source`, its block of the configuration, and one line
+in `Dataset`. The configuration's schema imports this package, in every job: what is slow to import
+(Pillow, Arrow, torch), a source imports where it is used.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-import pydantic
+from pydantic import Field, ValidationError
 
-from smoothdescent.data.sources.decoded import Decoded
+from smoothdescent.data.sources.base import Decoded, FileRead, Source
+from smoothdescent.data.sources.parquet import ParquetSource
+from smoothdescent.data.sources.procedural import ProceduralSource
+from smoothdescent.data.sources.torchvision import TorchvisionSource
 from smoothdescent.errors import UserError
 
-# name in the configuration -> (module, function); a module is imported when it is asked for.
-SOURCES = {
-    "torchvision": ("smoothdescent.data.sources.torchvision", "torchvision"),
-    "parquet": ("smoothdescent.data.sources.parquet", "parquet"),
-    "procedural": ("smoothdescent.data.sources.procedural", "procedural"),
+Dataset = Annotated[
+    TorchvisionSource | ParquetSource | ProceduralSource, Field(discriminator="source")
+]
+
+SOURCES: dict[str, type[Source]] = {
+    get_args(block.model_fields["source"].annotation)[0]: block
+    for block in get_args(get_args(Dataset)[0])
 }
 
-__all__ = ["SOURCES", "Decoded", "read_source"]
+__all__ = ["SOURCES", "Dataset", "Decoded", "FileRead", "Source", "read_source", "source_files"]
 
 
 def read_source(settings: Mapping[str, Any], *, threads: int = 1) -> Decoded:
@@ -38,34 +43,34 @@ def read_source(settings: Mapping[str, Any], *, threads: int = 1) -> Decoded:
         UserError: unknown source, unknown or missing key, a value of the wrong type, or a fault in
             the files read.
     """
-    arguments = {key: value for key, value in settings.items() if value is not None}
-    name = arguments.pop("source", None)
+    return _block(settings).read(threads)
+
+
+def source_files(settings: Mapping[str, Any]) -> list[Path]:
+    """Return the files on disk that `read_source` would read now, below the block's `path`.
+
+    Nothing is opened. The list is empty where the folder or its files are missing, where a download
+    would be needed, and for images that are drawn.
+
+    Raises:
+        UserError: a fault in the block itself.
+    """
+    return _block(settings).files()
+
+
+def _block(settings: Mapping[str, Any]) -> Source:
+    given = {key: value for key, value in settings.items() if value is not None}
+    name = given.get("source")
     if name not in SOURCES:
         raise UserError(f"data key 'source' is {name!r}; expected one of {', '.join(SOURCES)}")
-    function = _function(name)
-    parameters = inspect.signature(function).parameters
-    keys = [key for key in parameters if key != "threads"]
-    for key in arguments:
-        if key not in keys:
-            raise UserError(
-                f"data source {name!r} has no key {key!r}; its keys are {', '.join(keys)}"
-            )
-    for key in keys:
-        if parameters[key].default is inspect.Parameter.empty and key not in arguments:
-            raise UserError(f"data source {name!r} needs the key {key!r}; it is missing")
-    hints = get_type_hints(function)
-    for key, value in arguments.items():
-        try:
-            arguments[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
-        except pydantic.ValidationError as error:
-            raise UserError(
-                f"data source {name!r}: key {key!r} is {value!r}: {error.errors()[0]['msg']}"
-            ) from None
-    if "threads" in parameters:
-        arguments["threads"] = threads
-    return function(**arguments)
-
-
-def _function(name: str) -> Callable[..., Decoded]:
-    module, function = SOURCES[name]
-    return getattr(importlib.import_module(module), function)
+    try:
+        return SOURCES[name].model_validate(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+    key = fault["loc"][0]
+    if fault["type"] == "extra_forbidden":
+        keys = ", ".join(known for known in SOURCES[name].model_fields if known != "source")
+        raise UserError(f"data source {name!r} has no key {key!r}; its keys are {keys}")
+    if key not in given:
+        raise UserError(f"data source {name!r} needs the key {key!r}; it is missing")
+    raise UserError(f"data source {name!r}: key {key!r} is {given[key]!r}: {fault['msg']}")

@@ -1,39 +1,78 @@
 """Images in Parquet files, in the layout in which the Hugging Face hub ships its image data sets.
 
-A folder holds the shards `train-XXXXX-of-YYYYY.parquet` and `test-XXXXX-of-YYYYY.parquet`. A row is
-one image: column `img` or `image`, a struct of `bytes` (a PNG, JPEG or WebP file) and `path`; and a
-column of integer labels. Class names come from the schema's metadata, where they are kept there.
+A folder holds the shards `train-XXXXX-of-YYYYY.parquet` and `test-XXXXX-of-YYYYY.parquet`; a set
+may leave out `-of-YYYYY`. A row is one image: column `img` or `image`, a struct of `bytes` (a PNG,
+JPEG or WebP file) and `path`; and a column of integer labels. Class names come from the schema's
+metadata, where they are kept there.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
+from pydantic import Field
 
-from smoothdescent.data.sources.decoded import Decoded
+from smoothdescent.data.sources.base import Decoded, FileRead, RealSource
 from smoothdescent.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
-FORMATS = ("PNG", "JPEG", "WEBP")
+SHARD = re.compile(r"(train|test)-(\d+)(?:-of-(\d+))?\.parquet")
 
 # Rows read and decoded at a time: bounds the memory that encoded images take.
 BATCH_ROWS = 1024
 
+# Classes listed in a message.
+LISTED = 3
+
+
+class ParquetSource(RealSource):
+    """A folder of Parquet shards in the layout of the Hugging Face hub."""
+
+    source: Literal["parquet"]
+    path: str = Field(description="folder with train-*.parquet and test-*.parquet")
+    image_column: str | None = Field(None, description="default: img, else image")
+    label_column: str | None = Field(None, description="default: label, else fine_label")
+
+    def read(self, threads: int) -> Decoded:
+        """Decode the shards."""
+        return parquet(**self.model_dump(exclude={"source"}), threads=threads)
+
+    def files(self) -> list[Path]:
+        """Return the shards."""
+        return sorted(path for path in _listed(Path(self.path)) if SHARD.fullmatch(path.name))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An open shard; `class_names` is None where the shard does not tell them."""
+
+    path: Path
+    file: pq.ParquetFile
+    record: FileRead
+    image_column: str
+    label_column: str
+    class_names: list[str] | None
+
 
 def parquet(
     *,
-    path: Path,
+    path: str | Path,
+    image_column: str | None = None,
     label_column: str | None = None,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
@@ -41,205 +80,285 @@ def parquet(
 ) -> Decoded:
     """Decode the splits `train` and `test` of a folder of Parquet shards.
 
+    Labels mean the class names of their own shard: where shards list the same names in another
+    order, labels are mapped by name to the order of the first.
+
     Args:
         path: the folder.
+        image_column: column of the images; None takes `img`, or else `image`.
         label_column: column of the labels; None takes `label`, or else `fine_label`.
         mean, std: per channel of the [0,1] pixels; None: computed from the training images.
         threads: number of images decoded at a time.
 
     Raises:
-        UserError: the folder or a shard is missing, a shard is truncated or lacks a column, an
-            image cannot be decoded, is not square or differs in size from the first, or a label is
-            out of range.
+        UserError: the folder or a shard is missing, a shard is truncated, lacks a column or names
+            other classes than the first; a label is out of range, or a class without a name has no
+            training image; an image is refused (see `images.decode`).
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path} is not a folder; data key 'path' expects one with Parquet shards")
-    shards = {split: _shards(path, split) for split in ("train", "test")}
-    column, names = _schema(shards["train"][0], label_column)
-    with ThreadPoolExecutor(threads) as pool:
-        train_images, train_labels = _read_split(shards["train"], column, None, pool)
-        test_images, test_labels = _read_split(shards["test"], column, train_images.shape[1], pool)
-    if names is None:
-        names = [f"class {c}" for c in range(int(train_labels.max()) + 1)]
-    _check_range(shards["train"], train_labels, column, len(names))
-    _check_range(shards["test"], test_labels, column, len(names))
+    from smoothdescent.progress import log
+
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is not a folder; data key 'path' expects one with Parquet shards"
+        )
+    paths = {split: _shards(folder, split) for split in ("train", "test")}
+    with ExitStack() as opened:
+        image_columns = IMAGE_COLUMNS if image_column is None else (image_column,)
+        label_columns = LABEL_COLUMNS if label_column is None else (label_column,)
+        first = _open(paths["train"][0], opened, (image_columns, label_columns))
+        # Of the first shard's columns, the other shards may call that of the images otherwise.
+        columns = ((first.image_column, *image_columns), (first.label_column,))
+        train = [first, *(_open(path, opened, columns) for path in paths["train"][1:])]
+        test = [_open(path, opened, columns) for path in paths["test"]]
+        names, labels = _read_labels(train, test)
+        images = _read_images(train, test, threads)
+        absent = [names[c] for c in np.setdiff1d(np.arange(len(names)), labels[0])]
+        if absent:
+            log(f"{folder}: no training image shows {_some(absent)}")
+    columns_read = f"images from column {first.image_column!r}, labels from {first.label_column!r}"
     return Decoded(
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
+        images[0],
+        labels[0],
+        images[1],
+        labels[1],
         class_names=tuple(names),
-        description=f"parquet: {path.name}, labels from column {column!r}",
+        description=f"parquet: {columns_read}",
         mean=mean,
         std=std,
+        files=tuple(shard.record for shard in (*train, *test)),
     )
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what a folder holds, nothing if it cannot be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
     """Return the shards of a split in order, or say which one is missing."""
-    pattern = re.compile(rf"{split}-(\d+)-of-(\d+)\.parquet")
-    found = {name.name: name for name in folder.iterdir() if pattern.fullmatch(name.name)}
+    matches = [SHARD.fullmatch(path.name) for path in _listed(folder)]
+    found = {match[0]: match for match in matches if match and match[1] == split}
     if not found:
         raise UserError(
             f"{folder} has no shard of the split {split!r}; expected files named "
             f"{split}-00000-of-00001.parquet"
         )
-    totals = {pattern.fullmatch(name)[2] for name in found}
+    totals = {match[3] for match in found.values()}
     if len(totals) > 1:
         raise UserError(
             f"{folder} mixes shards of several sets of the split {split!r}: of "
-            f"{' and of '.join(sorted(totals))}; expected one set"
+            f"{' and of '.join(sorted(total or 'an unknown number' for total in totals))}; "
+            "expected one set"
         )
     total = totals.pop()
-    names = [f"{split}-{i:0{len(total)}d}-of-{total}.parquet" for i in range(int(total))]
-    for name in names:
-        if name not in found:
-            raise UserError(
-                f"{folder / name} is missing; the split {split!r} has {int(total)} shards"
-            )
-    return [found[name] for name in names]
+    digits = len(next(iter(found.values()))[2])
+    count = len(found) if total is None else int(total)
+    end = "" if total is None else f"-of-{total}"
+    paths = []
+    for i in range(count):
+        paths.append(folder / f"{split}-{i:0{digits}d}{end}.parquet")
+        if paths[-1].name not in found:
+            raise UserError(f"{paths[-1]} is missing; the split {split!r} has {count} shards")
+    return paths
 
 
-def _open(shard: Path) -> pq.ParquetFile:
+def _open(path: Path, opened: ExitStack, columns: tuple[Sequence[str], Sequence[str]]) -> Shard:
+    """Open a shard and check its columns. It stays open: what is read is what was recorded."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        return pq.ParquetFile(shard)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{shard} is truncated or not a Parquet file: {error}") from error
-
-
-def _schema(shard: Path, label_column: str | None) -> tuple[str, list[str] | None]:
-    """Return the label column and the class names, None where the file does not tell them."""
-    with _open(shard) as file:
-        schema = file.schema_arrow
-    candidates = LABEL_COLUMNS if label_column is None else (label_column,)
-    column = next((name for name in candidates if name in schema.names), None)
-    if column is None:
+        raw = opened.enter_context(path.open("rb"))
+        record = FileRead.of(path.name, raw)
+        file = pq.ParquetFile(raw)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is truncated or not a Parquet file: {error}") from error
+    schema = file.schema_arrow
+    image_column = _choose(path, schema.names, columns[0], "image")
+    label_column = _choose(path, schema.names, columns[1], "label")
+    kind = schema.field(image_column).type
+    if not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
         raise UserError(
-            f"{shard} has no column {' or '.join(map(repr, candidates))}; its columns are "
-            f"{', '.join(schema.names)}: name the labels' column in data key 'label_column'"
+            f"{path}: column {image_column!r} is {kind}; expected a struct of bytes and path"
         )
+    if not pa.types.is_integer(schema.field(label_column).type):
+        raise UserError(
+            f"{path}: column {label_column!r} is {schema.field(label_column).type}; expected "
+            "integers"
+        )
+    names = _class_names(path, schema, label_column)
+    return Shard(path, file, record, image_column, label_column, names)
+
+
+def _choose(path: Path, names: list[str], candidates: Sequence[str], what: str) -> str:
+    """Return the first candidate among a shard's columns; say so if there are several."""
+    from smoothdescent.progress import log
+
+    present = [name for name in dict.fromkeys(candidates) if name in names]
+    if not present:
+        wanted = " or ".join(repr(name) for name in dict.fromkeys(candidates))
+        raise UserError(
+            f"{path} has no column {wanted}; its columns are {', '.join(names)}: name the "
+            f"{what}s' column in data key '{what}_column'"
+        )
+    if names.count(present[0]) > 1:
+        raise UserError(
+            f"{path} has {names.count(present[0])} columns named {present[0]!r}; expected one"
+        )
+    if len(present) > 1:
+        others = " and ".join(repr(name) for name in present[1:])
+        log(f"{path}: {present[0]!r} is taken, not {others}; data key '{what}_column' chooses")
+    return present[0]
+
+
+def _class_names(path: Path, schema: pa.Schema, column: str) -> list[str] | None:
+    """Return the names of a shard's classes, None where it does not tell them."""
     try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
+        names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]
     except (KeyError, TypeError, ValueError):
-        return column, None
-    return column, [str(name) for name in names]
-
-
-def _read_split(
-    shards: list[Path], column: str, size: int | None, pool: Executor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return images, uint8 [N, size, size, 3], and labels, int64 [N]."""
-    rows = 0
-    for shard in shards:
-        with _open(shard) as file:
-            rows += file.metadata.num_rows
-    if rows == 0:
-        raise UserError(f"{shards[0]} has no rows; expected at least one image")
-    images = None
-    labels = np.empty(rows, dtype=np.int64)
-    row = 0
-    for shard in shards:
-        first = row  # number in the split of the shard's first row
-        for encoded, batch_labels in _batches(shard, column):
-            if images is None:
-                size = size or _size_of_first(encoded[0], shard)
-                images = np.empty((rows, size, size, 3), dtype=np.uint8)
-            stop = row + len(encoded)
-            labels[row:stop] = batch_labels
-            numbers = range(row - first, stop - first)
-            # list() takes the results, so that the first error of a thread is raised here.
-            list(pool.map(_decode, encoded, images[row:stop], repeat(shard), numbers))
-            row = stop
-    return images, labels
-
-
-def _batches(shard: Path, column: str) -> Iterator[tuple[list[bytes | None], np.ndarray]]:
-    """Yield the encoded images and the labels of a shard, some rows at a time."""
-    with _open(shard) as file:
-        schema = file.schema_arrow
-        image_column = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
-        if image_column is None or column not in schema.names:
-            missing = "'img' or 'image'" if image_column is None else repr(column)
-            raise UserError(
-                f"{shard} has no column {missing}; its columns are {', '.join(schema.names)}"
-            )
-        kind = schema.field(image_column).type
-        if not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
-            raise UserError(
-                f"{shard}: column {image_column!r} is {kind}; expected a struct of bytes and path"
-            )
-        if not pa.types.is_integer(schema.field(column).type):
-            raise UserError(
-                f"{shard}: column {column!r} is {schema.field(column).type}; expected integers"
-            )
-        row = 0
-        try:
-            for batch in file.iter_batches(
-                BATCH_ROWS, columns=[image_column, column], use_threads=False
-            ):
-                labels = batch.column(column)
-                if labels.null_count:
-                    absent = row + labels.is_null().to_pylist().index(True)
-                    raise UserError(f"{shard}: row {absent} has no label in column {column!r}")
-                yield (
-                    batch.column(image_column).field("bytes").to_pylist(),
-                    labels.to_numpy(zero_copy_only=False),
-                )
-                row += len(labels)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{shard} is damaged after row {row}: {error}") from error
-
-
-def _size_of_first(encoded: bytes | None, shard: Path) -> int:
-    image = _open_image(encoded, shard, 0)
-    width, height = image.size
-    if width != height:
-        raise UserError(f"{shard}: row 0 is an image of {width}x{height}; expected a square one")
-    return width
-
-
-def _open_image(encoded: bytes | None, shard: Path, row: int) -> Image.Image:
-    if encoded is None:
-        raise UserError(f"{shard}: row {row} holds no image bytes; expected PNG, JPEG or WebP")
-    try:
-        return Image.open(io.BytesIO(encoded), formats=FORMATS)
-    except Exception as error:  # Pillow's decoders raise errors of many types
-        raise UserError(f"{shard}: the image in row {row} cannot be decoded: {error}") from error
-
-
-def _decode(encoded: bytes | None, out: np.ndarray, shard: Path, row: int) -> None:
-    """Decode one image into `out`, uint8 [size, size, 3]."""
-    image = _open_image(encoded, shard, row)
-    size = out.shape[0]
-    if image.size != (size, size):
-        width, height = image.size
+        return None
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
         raise UserError(
-            f"{shard}: row {row} is an image of {width}x{height}; expected {size}x{size}, "
-            "the size of the first training image"
+            f"{path}: the metadata's names of column {column!r} are {str(names)[:80]}; expected a "
+            "list of class names"
         )
-    if image.mode[0] in "IF":
-        raise UserError(f"{shard}: row {row} has more than 8 bits a channel; expected 8")
+    [(name, times)] = Counter(names).most_common(1)
+    if times > 1:
+        raise UserError(
+            f"{path}: the metadata name the class {name!r} {times} times; expected a name for each "
+            "class"
+        )
+    return names
+
+
+def _read_labels(train: list[Shard], test: list[Shard]) -> tuple[list[str], list[np.ndarray]]:
+    """Return the class names and the labels of both splits, int64 [N] each."""
+    named = [shard for shard in (*train, *test) if shard.class_names is not None]
+    names = named[0].class_names if named else None
+    labels = []
+    for shards in (train, test):
+        parts = [_labels(shard, names, named[0].path if named else None) for shard in shards]
+        labels.append(np.concatenate(parts))
+        if len(labels[-1]) == 0:
+            raise UserError(f"{shards[0].path} has no rows; expected at least one image")
+        if names is None:
+            names = _numbered(shards[0], labels[0])
+    return names, labels
+
+
+def _labels(shard: Shard, names: list[str] | None, names_from: Path | None) -> np.ndarray:
+    """Return a shard's labels, int64 [rows], as positions in `names`."""
+    import pyarrow as pa
+
+    from smoothdescent.progress import log
+
+    path, column, own = shard.path, shard.label_column, shard.class_names or names
     try:
-        out[:] = np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise errors of many types
-        raise UserError(f"{shard}: the image in row {row} cannot be decoded: {error}") from error
+        stored = shard.file.read(columns=[column], use_threads=False)[column].combine_chunks()
+        if stored.null_count:
+            absent = stored.is_null().to_pylist().index(True)
+            raise UserError(f"{path}: row {absent} has no label in column {column!r}")
+        labels = stored.cast(pa.int64()).to_numpy()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: the labels in column {column!r} are damaged: {error}") from error
+    outside = np.flatnonzero((labels < 0) | (labels >= len(own)) if own else labels < 0)
+    if len(outside):
+        expected = (
+            f"0 to {len(own) - 1}, since there are {len(own)} classes" if own else "0 or more"
+        )
+        raise UserError(
+            f"{path}: row {outside[0]} has {column!r} {labels[outside[0]]}; expected {expected}"
+        )
+    if shard.class_names is None:
+        if names_from is not None:
+            log(f"{path} does not name its classes; they are taken to be those of {names_from}")
+        return labels
+    if own == names:
+        return labels
+    positions = {name: position for position, name in enumerate(names)}
+    unknown = [name for name in own if name not in positions]
+    if unknown:
+        raise UserError(
+            f"{path} names the classes {_some(unknown)}, which {names_from} does not; expected the "
+            "same classes in all shards"
+        )
+    log(f"{path} lists its classes in another order than {names_from}; labels are mapped by name")
+    return np.array([positions[name] for name in own])[labels]
 
 
-def _check_range(shards: list[Path], labels: np.ndarray, column: str, classes: int) -> None:
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(outside) == 0:
-        return
-    label = labels[outside[0]]
-    row = int(outside[0])
-    for shard in shards:
-        with _open(shard) as file:
-            rows = file.metadata.num_rows
-        if row < rows:
-            break
-        row -= rows
-    raise UserError(
-        f"{shard}: row {row} has {column!r} {label}; expected 0 to {classes - 1}, "
-        f"since there are {classes} classes"
-    )
+def _numbered(shard: Shard, labels: np.ndarray) -> list[str]:
+    """Return names for classes that have none, if each has an image."""
+    ids = np.unique(labels)
+    classes = int(ids[-1]) + 1
+    if len(ids) < classes:
+        # The first missing ids are among the first few more than there are ids, however large
+        # the largest one is.
+        nearby = np.arange(min(classes, len(ids) + LISTED + 1))
+        missing = [str(c) for c in np.setdiff1d(nearby, ids)]
+        more = classes - len(ids) - LISTED
+        listed = ", ".join(missing[:LISTED]) + (f" and {more} more" if more > 0 else "")
+        raise UserError(
+            f"{shard.path.parent}: {shard.label_column!r} goes up to {classes - 1}, but no "
+            f"training image has {listed}; number the classes from 0 without gaps, or write their "
+            "names into the shards' metadata"
+        )
+    return [f"class {c}" for c in range(classes)]
+
+
+def _some(names: list[str]) -> str:
+    listed = ", ".join(repr(name) for name in names[:LISTED])
+    return listed + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def _read_images(train: list[Shard], test: list[Shard], threads: int) -> list[np.ndarray]:
+    """Return the images of both splits, uint8 [N, size, size, 3] each."""
+    from smoothdescent.data.sources.images import decode, image_size
+    from smoothdescent.progress import log
+
+    size, splits = None, []
+    with ThreadPoolExecutor(threads) as pool:
+        for shards in (train, test):
+            images, row = None, 0
+            for shard in shards:
+                first, transparent = row, 0
+                for encoded in _batches(shard):
+                    if images is None:
+                        size = size or image_size(encoded[0], shard.path, 0)
+                        images = _room(shards, size)
+                    rows = range(row - first, row - first + len(encoded))
+                    out = images[row : row + len(encoded)]
+                    # sum() takes the results, so that the first error of a thread is raised here.
+                    transparent += sum(pool.map(decode, encoded, out, repeat(shard.path), rows))
+                    row += len(encoded)
+                if transparent:
+                    log(f"{shard.path}: the transparency of {transparent} images is dropped")
+            splits.append(images)
+    return splits
+
+
+def _room(shards: list[Shard], size: int) -> np.ndarray:
+    rows = sum(shard.file.metadata.num_rows for shard in shards)
+    try:
+        return np.empty((rows, size, size, 3), dtype=np.uint8)
+    except MemoryError:
+        raise UserError(
+            f"{shards[0].path.parent}: {rows} images of {size}x{size} do not fit into memory; "
+            "expected fewer or smaller ones"
+        ) from None
+
+
+def _batches(shard: Shard) -> Iterator[list[bytes | None]]:
+    """Yield the encoded images of a shard, some rows at a time."""
+    import pyarrow as pa
+
+    row, column = 0, shard.image_column
+    try:
+        for batch in shard.file.iter_batches(BATCH_ROWS, columns=[column], use_threads=False):
+            yield batch.column(column).field("bytes").to_pylist()
+            row += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{shard.path} is damaged after row {row}: {error}") from error

@@ -8,9 +8,13 @@ so the images have full rank. More prototypes, larger shifts and more noise make
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated, Literal
 
-from smoothdescent.data.sources.decoded import Decoded
+import numpy as np
+from pydantic import Field
+
+from smoothdescent.config.types import Count, Natural, Real
+from smoothdescent.data.sources.base import Decoded, Source
 from smoothdescent.errors import UserError
 from smoothdescent.randomness import numpy_generator
 
@@ -20,6 +24,34 @@ CONTRAST = 0.2
 
 # Images made at a time: bounds the memory, does not change the result.
 CHUNK = 2048
+
+
+Several = Annotated[int, Field(ge=2, strict=True)]
+Slope = Annotated[Real, Field(ge=-10, le=10)]
+
+
+class ProceduralSource(Source):
+    """Embedded images drawn from a seed: shifted random-field prototypes plus 1/f noise."""
+
+    source: Literal["procedural"]
+    seed: Count = 0
+    classes: Several = Field(10, le=10_000)
+    size: Several = Field(16, le=1024, description="height and width in pixels")
+    train: Natural = Field(3000, le=10_000_000, description="training images")
+    test: Natural = Field(2000, le=10_000_000, description="test images")
+    prototypes: Natural = Field(3, le=1000, description="prototypes of each class")
+    max_shift: Count = Field(2, le=1024, description="largest shift of a prototype in pixels")
+    noise: Real = Field(0.4, ge=0, le=1000, description="noise amplitude, prototypes' = 1")
+    exponent: Slope = Field(1.5, description="prototypes' amplitude falls as 1 / f ** exponent")
+    noise_exponent: Slope = Field(1.0, description="noise amplitude falls as 1 / f ** this")
+
+    def read(self, threads: int) -> Decoded:
+        """Draw the images; one thread does it."""
+        return procedural(**self.model_dump(exclude={"source"}))
+
+    def image_size(self) -> int:
+        """Return the images' height and width in pixels."""
+        return self.size
 
 
 def procedural(

@@ -8,6 +8,7 @@ this program reads none. torchvision downloads the archive and verifies its chec
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field, StrictBool
 
-from smoothdescent.data.sources.decoded import Decoded
+from smoothdescent.data.sources.base import Decoded, FileRead, RealSource
 from smoothdescent.errors import UserError
 from smoothdescent.files import atomic_path
 
 URL = "https://www.cs.toronto.edu/~kriz/"
-PIXELS = 3 * 32 * 32
+SIZE = 32
+PIXELS = 3 * SIZE**2
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Archive:
         python_folder: the same of the Python version, which is not read.
         train_files, test_files, names_file: in that folder.
         label_bytes: label bytes before the pixels of a record; the last one is the (fine) label.
+        classes: number of classes; a split has as many images of one as of another.
         train, test: number of records.
+        repeats: images that may equal an earlier one; CIFAR-100 is known to have 24.
         mean, std: per channel of the [0,1] pixels, as commonly used for normalising.
     """
 
@@ -47,10 +52,17 @@ class Archive:
     test_files: tuple[str, ...]
     names_file: str
     label_bytes: int
+    classes: int
     train: int
     test: int
+    repeats: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that are read, in order."""
+        return (self.names_file, *self.train_files, *self.test_files)
 
 
 ARCHIVES = {
@@ -63,8 +75,10 @@ ARCHIVES = {
         test_files=("test_batch.bin",),
         names_file="batches.meta.txt",
         label_bytes=1,
+        classes=10,
         train=50_000,
         test=10_000,
+        repeats=0,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
     ),
@@ -77,23 +91,54 @@ ARCHIVES = {
         test_files=("test.bin",),
         names_file="fine_label_names.txt",
         label_bytes=2,
+        classes=100,
         train=50_000,
         test=10_000,
+        repeats=50,
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2009, 0.1984, 0.2023),
     ),
 }
 
 
+class TorchvisionSource(RealSource):
+    """CIFAR as its authors ship it: downloaded with a checksum, or an existing copy."""
+
+    source: Literal["torchvision"]
+    name: Literal["cifar10", "cifar100"] = Field(description="which data set")
+    path: str = Field(description="folder that holds, or will hold, the archive")
+    download: StrictBool = Field(True, description="fetch the archive if it is not in `path`")
+
+    def read(self, threads: int) -> Decoded:
+        """Decode the copy in `path`, or download it; one thread does it."""
+        return torchvision(**self.model_dump(exclude={"source"}))
+
+    def files(self) -> list[Path]:
+        """Return the archive or else the unpacked files, none if a download is needed."""
+        archive, path = ARCHIVES[self.name], Path(self.path)
+        if (path / archive.file).is_file():
+            return [path / archive.file]
+        files = (path / archive.folder / name for name in archive.files)
+        return [file for file in files if file.is_file()]
+
+    def image_size(self) -> int:
+        """Return the images' height and width in pixels."""
+        return SIZE
+
+
 def torchvision(
     *,
     name: Literal["cifar10", "cifar100"],
-    path: Path,
+    path: str | Path,
     download: bool = False,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
 ) -> Decoded:
     """Read CIFAR-10 or CIFAR-100.
+
+    The archive is checked against its published MD5. An unpacked folder, which is read where there
+    is no archive, has none: there the number of images of each class is checked, and that images do
+    not repeat.
 
     Args:
         name: which of the two.
@@ -103,29 +148,88 @@ def torchvision(
 
     Raises:
         UserError: no copy and no download, a failed download, a wrong checksum, a file that is
-            missing or of the wrong size, or a label out of range.
+            missing or of the wrong size, a label out of range, or an unpacked copy whose images
+            are not those of the data set.
     """
     archive, path = ARCHIVES[name], Path(path)
     archive = replace(archive, mean=mean or archive.mean, std=std or archive.std)
     folder, packed = path / archive.folder, path / archive.file
-    if folder.is_dir():
-        return _decode(archive, folder, _folder_reader(folder))
+    # Where both are there, the archive is taken, since its checksum is known.
     if not packed.is_file():
+        if folder.is_dir():
+            return _read_folder(archive, folder)
         if not download:
             raise UserError(_missing(archive, path))
         _download(archive, packed)
+    return _read_archive(archive, packed)
+
+
+def _read_folder(archive: Archive, folder: Path) -> Decoded:
+    """Decode an unpacked copy; whether it is whole, only its own contents tell."""
+    contents, files = {}, []
+    for name in archive.files:
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{folder / name} is missing; {folder} is not a whole copy of the data set "
+                f"({error.strerror})"
+            ) from error
+        files.append(FileRead.of(f"{archive.folder}/{name}", io.BytesIO(contents[name])))
+    description = f"{archive.folder}/, unpacked; numbers of images and repetitions checked"
+    decoded = _decode(archive, folder, contents.get, description, files)
+    _check_copy(archive, folder, decoded)
+    return decoded
+
+
+def _read_archive(archive: Archive, packed: Path) -> Decoded:
+    """Decode the archive, if it has the published checksum."""
     with packed.open("rb") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
-    if md5 != archive.md5:
+        if md5 != archive.md5:
+            raise UserError(
+                f"{packed} is damaged: its MD5 is {md5}; expected {archive.md5}: remove it and "
+                "download it again"
+            )
+        file.seek(0)
+        files = [FileRead.of(archive.file, file)]
+        description = f"{archive.file}, MD5 {archive.md5}"
+        try:
+            with tarfile.open(fileobj=file) as tar:
+                read = _archive_reader(tar, archive.folder)
+                return _decode(archive, packed, read, description, files)
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise UserError(f"{packed} cannot be unpacked: {error}") from error
+
+
+def _check_copy(archive: Archive, folder: Path, decoded: Decoded) -> None:
+    """Refuse a copy whose classes differ in their number of images, or whose images repeat."""
+    again = f"the copy is damaged, unpack {archive.file} again"
+    seen: set[bytes] = set()
+    repeated = []
+    for names, images, labels in (
+        (archive.train_files, decoded.train_images, decoded.train_labels),
+        (archive.test_files, decoded.test_images, decoded.test_labels),
+    ):
+        counts = np.bincount(labels, minlength=archive.classes)
+        expected = len(labels) // archive.classes
+        if (counts != expected).any():
+            label = np.flatnonzero(counts != expected)[0]
+            raise UserError(
+                f"{folder}: in {' '.join(names)}, {counts[label]} images have label {label}; "
+                f"expected {expected} of each: {again}"
+            )
+        for row, image in enumerate(images):
+            digest = hashlib.md5(image, usedforsecurity=False).digest()
+            if digest in seen:
+                file, record = divmod(row, len(images) // len(names))
+                repeated.append(f"{folder / names[file]}: record {record}")
+            seen.add(digest)
+    if len(repeated) > archive.repeats:
         raise UserError(
-            f"{packed} is damaged: its MD5 is {md5}; expected {archive.md5}: remove it and "
-            "download it again"
+            f"{repeated[0]} has an earlier record's image, as {len(repeated) - 1} others have; "
+            f"expected at most {archive.repeats}: {again}"
         )
-    try:
-        with tarfile.open(packed) as tar:
-            return _decode(archive, packed, _archive_reader(tar, archive.folder))
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise UserError(f"{packed} cannot be unpacked: {error}") from error
 
 
 def _missing(archive: Archive, path: Path) -> str:
@@ -157,14 +261,6 @@ def _download(archive: Archive, packed: Path) -> None:
         ) from error
 
 
-def _folder_reader(folder: Path) -> Callable[[str], bytes | None]:
-    def read(name: str) -> bytes | None:
-        file = folder / name
-        return file.read_bytes() if file.is_file() else None
-
-    return read
-
-
 def _archive_reader(tar: tarfile.TarFile, folder: str) -> Callable[[str], bytes | None]:
     def read(name: str) -> bytes | None:
         try:
@@ -176,35 +272,47 @@ def _archive_reader(tar: tarfile.TarFile, folder: str) -> Callable[[str], bytes 
     return read
 
 
-def _decode(archive: Archive, where: Path, read: Callable[[str], bytes | None]) -> Decoded:
+def _decode(
+    archive: Archive,
+    where: Path,
+    read: Callable[[str], bytes | None],
+    description: str,
+    files: list[FileRead],
+) -> Decoded:
     """Decode all files; `read` returns a file's contents, None if it is missing."""
-    names = _read(archive.names_file, where, read).decode().split()
+    names = _read(archive.names_file, where, read).decode(errors="replace").split()
+    if len(set(names)) != archive.classes or len(names) != archive.classes:
+        raise UserError(
+            f"{where / archive.names_file} has {len(names)} names, {len(set(names))} of them "
+            f"different; expected those of {archive.classes} classes"
+        )
     splits = []
-    for files, count in (
+    for group, count in (
         (archive.train_files, archive.train),
         (archive.test_files, archive.test),
     ):
         parts = [
-            _records(archive, _read(name, where, read), count // len(files), where / name)
-            for name in files
+            _records(archive, _read(name, where, read), count // len(group), where / name)
+            for name in group
         ]
         records = np.concatenate(parts)
-        pixels = records[:, archive.label_bytes :].reshape(-1, 3, 32, 32)
+        pixels = records[:, archive.label_bytes :].reshape(-1, 3, SIZE, SIZE)
         labels = records[:, archive.label_bytes - 1].astype(np.int64)
         if labels.max() >= len(names):
             row = int(np.argmax(labels))
             raise UserError(
-                f"{where / files[row // (count // len(files))]}: record "
-                f"{row % (count // len(files))} has label {labels[row]}; expected 0 to "
+                f"{where / group[row // (count // len(group))]}: record "
+                f"{row % (count // len(group))} has label {labels[row]}; expected 0 to "
                 f"{len(names) - 1}"
             )
         splits += [np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels]
     return Decoded(
         *splits,
         class_names=tuple(names),
-        description=f"{archive.file}, MD5 {archive.md5}",
+        description=description,
         mean=archive.mean,
         std=archive.std,
+        files=tuple(files),
     )
 
 
