@@ -13,6 +13,7 @@ SOURCE = Path(str(workflow.current_basedir)).parents[1] / "src"
 sys.path.insert(0, str(SOURCE))
 
 from smoothdescent.config.load import dump, resolve
+from smoothdescent.data.sources import source_files
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
 from smoothdescent.figures.captions import caption, heading
@@ -75,9 +76,19 @@ def images(wildcards):
     return experiment_data(wildcards.experiment)
 
 
+def dataset_block(wildcards):
+    """Return the settings of a data set."""
+    return STUDY.datasets[wildcards.dataset].model_dump(mode="json")
+
+
 def dataset_settings(wildcards):
-    """Return a data set's block as JSON."""
-    return canonical_json(STUDY.datasets[wildcards.dataset].model_dump(mode="json"))
+    """Return the settings of a data set as JSON."""
+    return canonical_json(dataset_block(wildcards))
+
+
+def dataset_files(wildcards):
+    """Return the files that a data set is read from; none where they are drawn or downloaded."""
+    return source_files(dataset_block(wildcards))
 
 
 def label_settings(wildcards):

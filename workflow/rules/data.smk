@@ -11,6 +11,8 @@ rule dump_config:
 
 
 rule prepare_data:
+    input:
+        dataset_files,
     output:
         update(data_file("{dataset}")),
     log:

@@ -47,10 +47,10 @@ def read_source(settings: Mapping[str, Any], *, threads: int = 1) -> Decoded:
 
 
 def source_files(settings: Mapping[str, Any]) -> list[Path]:
-    """Return the files on disk that `read_source` would read now, below the block's `path`.
+    """Return the files on disk that determine what `read_source` would read now.
 
-    Nothing is opened. The list is empty where the folder or its files are missing, where a download
-    would be needed, and for images that are drawn.
+    Nothing is opened. The list is empty where the folder or its files are missing, for an archive
+    whose checksum is published, and for images that are drawn.
 
     Raises:
         UserError: a fault in the block itself.

@@ -114,10 +114,13 @@ class TorchvisionSource(RealSource):
         return torchvision(**self.model_dump(exclude={"source"}))
 
     def files(self) -> list[Path]:
-        """Return the archive or else the unpacked files, none if a download is needed."""
+        """Return the unpacked files, none if it is the archive that is read.
+
+        What the archive holds is fixed by its published checksum, and a download may put it there.
+        """
         archive, path = ARCHIVES[self.name], Path(self.path)
         if (path / archive.file).is_file():
-            return [path / archive.file]
+            return []
         files = (path / archive.folder / name for name in archive.files)
         return [file for file in files if file.is_file()]
 
