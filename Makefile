@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean-venv
+.PHONY: demo test lint format graphs clean-venv
 
 demo: $(STAMP)
 	$(BIN)/snakemake --cores $(CORES)
@@ -24,6 +24,12 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt --line-length 100 Snakefile workflow
+
+RUN := results/small/convnet-cifar10-noise20/runs/w4_s0
+graphs: $(STAMP)
+	$(BIN)/snakemake figure3 --config scale=small --rulegraph dot | dot -Tpng -Gdpi=100 -o docs/rulegraph.png
+	$(BIN)/snakemake $(RUN)/sharpness/e120.parquet --config scale=small --filegraph \
+	  | dot -Tpng -Gdpi=70 -o docs/filegraph.png
 
 clean-venv:
 	rm -rf $(VENV)

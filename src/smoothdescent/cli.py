@@ -15,9 +15,9 @@ from smoothdescent.files import WRITE_FAULTS
 COMMANDS = {
     "prepare-data": ("smoothdescent.data.prepare", "decode a data set into one file"),
     "make-labels": ("smoothdescent.data.labels", "split and corrupt the training labels"),
-    "train": ("smoothdescent.training.command", "train runs to the end of a segment"),
+    "train": ("smoothdescent.training.command", "train runs, keep their snapshots and histories"),
     "measure": ("smoothdescent.sharpness.command", "measure the sharpness of one checkpoint"),
-    "measure-runs": ("smoothdescent.sharpness.run_command", "measure the checkpoints of runs"),
+    "measure-runs": ("smoothdescent.sharpness.run_command", "measure the snapshots of runs"),
     "tables": ("smoothdescent.tables.command", "gather an experiment's tables"),
     "figure": ("smoothdescent.figures.command", "draw one figure of the paper"),
     "verdict": ("smoothdescent.verdict.command", "decide the paper's findings"),

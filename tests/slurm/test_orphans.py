@@ -34,7 +34,7 @@ def test_jobs_of_a_folder(cluster, tmp_path, monkeypatch, capsys):
     link.symlink_to(here)
     main(["orphans", "--folder", str(here)])
     assert capsys.readouterr().out == f"no SLURM jobs of {here}\n"
-    options = ("--gpus=1", "--comment=rule_train_runs_wildcards_w1_s0", "--no-requeue")
+    options = ("--gpus=1", "--comment=rule_train_convnet_wildcards_w1_s0", "--no-requeue")
     jobs = [cluster.submit("sleep 600", *options, cwd=here) for _ in range(3)]
     cluster.submit("sleep 600")  # in another folder
     ended = cluster.submit("true", cwd=here)
@@ -50,7 +50,7 @@ def test_jobs_of_a_folder(cluster, tmp_path, monkeypatch, capsys):
     listed = sorted(line.split() for line in lines if line.startswith("  ") and "rule" in line)
     assert [row[0] for row in listed] == jobs
     assert [row[1] for row in listed] == ["RUNNING", "RUNNING", "PENDING"]
-    assert all(row[-1] == "rule_train_runs_wildcards_w1_s0" for row in listed)
+    assert all(row[-1] == "rule_train_convnet_wildcards_w1_s0" for row in listed)
     [command] = [line.split() for line in lines if line.startswith("  scancel")]
     assert sorted(command[1:]) == jobs
     cluster.client(*command)

@@ -231,7 +231,7 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     study.set(measure={"step_size": 0.2})
     assert study.jobs() == {"measure": 4, **gather}
     study.set(measure={}, snapshots=[0])
-    assert study.jobs() == gather, "what is not wanted any more costs nothing"
+    assert study.jobs() == gather, "a snapshot that is not wanted any more"
     study.set(snapshots=[0, 1, 2])
     assert study.jobs() == everything
     study.set(snapshots=[0, 1], optimizer={"learning_rate": 0.001})

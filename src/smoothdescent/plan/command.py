@@ -1,7 +1,7 @@
 """Time this machine for a minute, and print what is still to be done and what it will cost.
 
-    smoothdescent plan --config results/paper/study.yaml --data results/paper/data \\
-        --output results/paper/costs.json
+    smoothdescent plan --settings "$(smoothdescent config --scale paper --json)" \\
+        --data results/paper/data --output results/paper/costs.json
 
 The costs are kept in the output, from which jobs on a cluster get their time limits. Run it on the
 kind of machine that will do the work; `snakemake plan` calls it.

@@ -1,1 +1,1 @@
-"""Training: one run in segments, bit-identical whether or not it was interrupted."""
+"""Training: the same bits whether or not a run was interrupted."""
