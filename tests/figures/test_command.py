@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from smoothdescent.cli import main
 from smoothdescent.figures import FIGURES, style
-from smoothdescent.figures.experiment import read_experiment
 from smoothdescent.files import read_metadata, read_table
+from smoothdescent.tables.experiment import read_tables
 
 TABLES = {"widths": [2, 4, 8], "epochs": [0, 1, 10, 30], "volumes": 3, "threshold": 4.0}
 
@@ -57,7 +57,7 @@ def test_writes_figure_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(table) == 72 and table["y"].notna().all()
     metadata = read_metadata(output / "figure3.parquet")
     name = "convnet-cifar10-noise20"
-    assert json.loads(metadata["sources"]) == {name: read_experiment(folder).sources}
+    assert json.loads(metadata["sources"]) == {name: read_tables(folder).sources}
     assert json.loads(metadata["thresholds"]) == {name: 4}
     assert json.loads(metadata["axes"])["noisy jacobian_norm"]["y"].startswith("Jacobian norm (")
 

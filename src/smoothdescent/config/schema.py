@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from smoothdescent.files import fingerprint
 from smoothdescent.runs import run_name
+from smoothdescent.tables.columns import STANDARD_MEASURES, check_measures
 
 Natural = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -184,6 +185,9 @@ class ShiftPaths(Block):
 class Measure(Block):
     """How the sharpness of the loss in input space is measured (sections 3.1 to 3.4)."""
 
+    measures: list[str] = Field(
+        list(STANDARD_MEASURES), description="some of these, or package.module:name of your own"
+    )
     samples: Natural | None = Field(None, description="training images measured; default: all")
     paths: Annotated[SVDPaths | ShiftPaths, Field(discriminator="family")]
     jitters: Natural = Field(4, description="colour jitters M of the tangent Hessian")
@@ -193,6 +197,11 @@ class Measure(Block):
     hessian: Literal["equation5", "rms"] = Field("equation5", description="normalisation")
     seed: Count = 0
     dtype: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _check(self) -> Measure:
+        check_measures(self.measures)
+        return self
 
 
 class Experiment(Block):

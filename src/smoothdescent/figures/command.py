@@ -10,19 +10,15 @@ is not the paper's has a figure of its own name.
 from __future__ import annotations
 
 import argparse
-import importlib
 from pathlib import Path
 from typing import Any
 
 from smoothdescent import __version__
 from smoothdescent.errors import UserError
-from smoothdescent.figures import FIGURES, shown_experiments
-from smoothdescent.figures.experiment import (
-    ExperimentTables,
-    add_tables_argument,
-    read_experiments,
-)
-from smoothdescent.verdict.marks import mark
+from smoothdescent.figures import FIGURES, figure_file, shown_experiments
+from smoothdescent.figures.drawing import Drawing
+from smoothdescent.tables.experiment import ExperimentTables, add_tables_argument, read_all_tables
+from smoothdescent.verdict.findings import mark
 
 SUFFIXES = (".pdf", ".png", ".parquet")
 
@@ -47,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
             f"--output is {args.output}, expected a path without suffix; "
             f"{', '.join(SUFFIXES)} are added"
         )
-    found = read_experiments(args.tables)
+    found = read_all_tables(args.tables)
     if args.figure not in FIGURES and args.figure not in found:
         raise UserError(
             f"there is no figure {args.figure!r}; expected one of {', '.join(FIGURES)}, or the "
@@ -81,6 +77,14 @@ def missing(figure: str, experiments: dict[str, ExperimentTables]) -> list[str]:
     return [name for name in shown_experiments(figure) if name not in experiments]
 
 
+def draw(figure: str, experiments: dict[str, ExperimentTables]) -> Drawing:
+    """Draw a figure, or the overview of an experiment of that name, from its experiments."""
+    from smoothdescent.figures import style
+
+    with style.look():
+        return figure_file(figure).draw(experiments)
+
+
 def draw_and_save(figure: str, experiments: dict[str, ExperimentTables], output: Path) -> None:
     """Draw a figure and write it beside the table of its numbers.
 
@@ -91,10 +95,7 @@ def draw_and_save(figure: str, experiments: dict[str, ExperimentTables], output:
     """
     from smoothdescent.figures import style
 
-    module = importlib.import_module(
-        f"smoothdescent.figures.{figure if figure in FIGURES else 'overview'}"
-    )
-    drawing = module.draw(experiments)
+    drawing = draw(figure, experiments)
     verdict = mark(figure, experiments)
     notes = [f"{name} left out: no tables" for name in missing(figure, experiments)]
     style.add_lines(drawing.figure, [*notes, *filter(None, [verdict])])

@@ -20,8 +20,7 @@ from smoothdescent.sharpness.planning import Plan, parse_memory, plan
 from smoothdescent.sharpness.precision import full_precision, wide_dtype
 from smoothdescent.sharpness.tangent import NormalisedImages, Tangent, jitter_coefficients
 from smoothdescent.sharpness.volumes import segment_lengths, volume_integrals
-
-STANDARD_MEASURES = ("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq")
+from smoothdescent.tables.columns import STANDARD_MEASURES
 
 
 def measure(

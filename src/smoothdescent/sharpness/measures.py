@@ -1,11 +1,14 @@
 """The measures, each a function of what was evaluated at a batch of points.
 
-A new measure is one function with the decorator `register_measure`.
+A new measure is one function with the decorator `register_measure`; `measure.measures` in
+`config.yaml` asks for it by its import path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,11 +61,16 @@ def register_measure(
 
 
 def find_measures(names: tuple[str, ...]) -> list[Measure]:
-    """Return the named measures.
+    """Return the measures of names, or of import paths of modules that register them.
+
+    Args:
+        names: such as `jacobian_norm`, or `package.module:margin`, for which the module is imported
+            and the measure `margin` is the one meant.
 
     Raises:
-        UserError: an unknown or repeated name, or none.
+        UserError: an unknown or repeated name, or none, or a module that cannot be imported.
     """
+    names = tuple(_import_measure(name) for name in names)
     for name in names:
         if name not in MEASURES:
             raise UserError(
@@ -72,6 +80,27 @@ def find_measures(names: tuple[str, ...]) -> list[Measure]:
     if not names or len(set(names)) != len(names):
         raise UserError(f"measures is {names}; expected at least one name, each once")
     return [MEASURES[name] for name in names]
+
+
+def _import_measure(path: str) -> str:
+    """Import the module of an import path `package.module:name` and return the name."""
+    module, _, name = path.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever a user's own module may raise
+            raise UserError(f"measure {path!r} cannot be imported: {error}") from error
+    return name
+
+
+def measure_sources(paths: Sequence[str]) -> list[str]:
+    """Return the source files of the measures that are import paths; their code determines results.
+
+    Raises:
+        UserError: see `find_measures`.
+    """
+    own = [path for path in paths if ":" in path]
+    return [inspect.getsourcefile(m.function) for m in find_measures(tuple(own))] if own else []
 
 
 @register_measure("accuracy")

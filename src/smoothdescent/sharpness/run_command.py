@@ -36,6 +36,7 @@ from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.runs import log_path, parse_run, run_name, sharpness_path, snapshot_path
 from smoothdescent.sharpness import Paths, Tangent, measure
+from smoothdescent.sharpness.measures import measure_sources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     set_threads(args.threads)
     device = choose_device(study.device)
     samples = measured_samples(open_store(args.data), args.labels, experiment)
-    settings = [study.measure_identity(name), samples.store.sha256, _code(experiment.network)]
+    settings = [study.measure_identity(name), samples.store.sha256, _code(experiment)]
     for width, seed in args.runs:
         folder = args.folder / run_name(width, seed)
         with logging_to(log_path(folder)):
@@ -187,6 +188,7 @@ def measure_snapshot(
             magnitude=settings.jitter_magnitude,
         ),
         volumes=None if all_volumes else 0,
+        measures=settings.measures,
         seed=settings.seed,
         device=device,
         dtype=getattr(torch, settings.dtype),
@@ -223,7 +225,7 @@ def _with_keys(table: pa.Table, samples: Samples, name: str, source: dict[str, s
     return pa.table({**keys, **measures})
 
 
-def _code(network: str) -> str:
+def _code(experiment: Experiment) -> str:
     """Return a hash of the code that determines a measurement."""
     package = Path(__file__).parents[1]
     sharpness = (path for path in package.glob("sharpness/*.py") if "command" not in path.name)
@@ -232,5 +234,6 @@ def _code(network: str) -> str:
         package / "data" / "loading.py",
         *sharpness,
         *package.glob("networks/*.py"),
-        network_source(network),
+        network_source(experiment.network),
+        *measure_sources(experiment.measure.measures),
     )

@@ -20,9 +20,7 @@ from smoothdescent.files import read_table, write_table
 from smoothdescent.provenance import provenance
 from smoothdescent.runs import history_path, run_name, sharpness_path
 from smoothdescent.sharpness.normalisation import hessian_norm
-
-MEASURES = ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm", "path_length"]
-KEYS = ["experiment", "width", "seed", "epoch"]
+from smoothdescent.tables.columns import KEYS, measures_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +92,7 @@ def checkpoint_means(path: Path, experiment: Experiment) -> pd.DataFrame:
         One row for each subset that has samples and each volume.
     """
     table = read_table(path).to_pandas()
-    for measure in ("crossentropy", "jacobian_norm", "hessian_sumsq"):
+    for measure in measures_of(table):
         odd = table[~np.isfinite(table[measure])]
         if len(odd):
             # A mean would pass over NaN in silence.
@@ -103,12 +101,14 @@ def checkpoint_means(path: Path, experiment: Experiment) -> pd.DataFrame:
                 f"{odd['sample_id'].iloc[0]}, expected a finite number; the network's outputs "
                 "overflow at this checkpoint"
             )
-    table["hessian_norm"] = hessian_norm(
-        table["hessian_sumsq"],
-        jitters=experiment.measure.jitters,
-        step_size=experiment.measure.step_size,
-        normalisation=experiment.measure.hessian,
-    )
+    if "hessian_sumsq" in table:
+        table["hessian_sumsq"] = hessian_norm(
+            table["hessian_sumsq"],
+            jitters=experiment.measure.jitters,
+            step_size=experiment.measure.step_size,
+            normalisation=experiment.measure.hessian,
+        )
+    table = table.rename(columns={"hessian_sumsq": "hessian_norm"})
     subsets = {"all": table, "clean": table[~table["is_noisy"]], "noisy": table[table["is_noisy"]]}
     return pd.concat(
         [_means(rows, subset) for subset, rows in subsets.items() if len(rows)], ignore_index=True
@@ -117,7 +117,7 @@ def checkpoint_means(path: Path, experiment: Experiment) -> pd.DataFrame:
 
 def _means(rows: pd.DataFrame, subset: str) -> pd.DataFrame:
     groups = rows.groupby([*KEYS, "volume"], observed=True)
-    means = groups[MEASURES].mean()
+    means = groups[[*measures_of(rows), "path_length"]].mean()
     means.insert(0, "samples", groups.size())
     means = means.reset_index()
     means.insert(4, "subset", subset)

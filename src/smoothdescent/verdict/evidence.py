@@ -79,7 +79,7 @@ def compare(
     clearance = (value - bound) / (value - near) if holds and value != near else math.inf
     known = math.isfinite(low) or math.isfinite(high)
     evidence = Evidence(
-        decide(holds, fails),
+        result_of(holds, fails),
         told(value),
         told(low) if known else -math.inf,
         told(high) if known else math.inf,
@@ -96,7 +96,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def decide(holds: bool, fails: bool) -> str:
+def result_of(holds: bool, fails: bool) -> str:
     """Return the result of a rule from its two conditions."""
     return HOLDS if holds else FAILS if fails else UNDECIDED
 

@@ -25,7 +25,7 @@ from smoothdescent.verdict.evidence import (
     UNDECIDED,
     Evidence,
     TooLittleData,
-    decide,
+    result_of,
     sentence,
 )
 
@@ -123,7 +123,7 @@ def peak(
     """
     found = height(curve, threshold)
     holds = found.low > 0
-    result = decide(holds, found.high <= seen * curve.range)
+    result = result_of(holds, found.high <= seen * curve.range)
     where = f"{axis} = {curve.x[found.peak]:g}"
     top = curve.mean[found.peak]
     rise, fall = top - curve.mean[found.before], top - curve.mean[-1]
