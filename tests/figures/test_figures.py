@@ -284,6 +284,26 @@ def test_layout(
         name, *others = experiments
         lines = [f"{other} left out: no tables" for other in others] + lines
         drawing = draw(figure, {name: experiments[name]})
+    assert_layout(drawing, lines, monkeypatch)
+
+
+@pytest.mark.parametrize("figure", ["figure2", "figure6", "mine"])
+def test_measures_of_the_users(figure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have panels below the paper's four, which stay as they are."""
+    experiments = make_all(figure, **TABLES)
+    [experiment] = experiments.values()
+    for name, sign in (("margin", 1), ("loss_gap", -1)):
+        experiment.sharpness[name] = sign * experiment.sharpness["crossentropy"]
+    drawing = draw(figure, experiments)
+    rows = drawing.table.assign(panel=drawing.table["panel"].str.removeprefix("b "))
+    loss, gap = (rows.loc[rows["panel"] == name, "y"] for name in ("crossentropy", "loss_gap"))
+    assert gap.tolist() == [-y for y in loss.tolist()] and len(gap)
+    [ax] = [ax for ax in drawing.figure.axes if ax.get_title() == "Loss gap"]
+    assert ax.get_ylim()[0] < gap.min()
+    assert_layout(drawing, [], monkeypatch)
+
+
+def assert_layout(drawing: Drawing, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     style.add_lines(drawing.figure, lines)
     drawn: list[Text] = []
     draw_text = Text.draw
