@@ -131,7 +131,7 @@ def test_the_words_of_a_mark(results, text, monkeypatch):
 
 def test_every_statement_is_on_a_figure_of_its_experiments():
     shown = {pair for figure, names in FIGURES.items() for pair in statements_of(figure, names)}
-    wanted = {(n, name) for n, statement in STATEMENTS.items() for name in statement.experiments}
+    wanted = {(n, name) for n, statement in STATEMENTS.items() for name in statement.figures}
     assert shown == wanted
     assert [n for n, _ in statements_of("mine", ["mine"])] == [*range(1, 9), 13, 15]
 

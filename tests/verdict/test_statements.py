@@ -33,7 +33,7 @@ PAPER = {
 
 
 def decide(number: int, experiment: ExperimentTables) -> Finding:
-    name = STATEMENTS[number].experiments[0]
+    name = next(iter(STATEMENTS[number].figures))
     return decide_one(number, name, replace(experiment, name=name))
 
 
@@ -311,11 +311,9 @@ def test_decide_all_covers_every_statement_and_experiment():
 
 
 def test_figures_of_a_statement():
-    assert [STATEMENTS[15].figures_of(name) for name in ALL] == [
+    assert [STATEMENTS[15].figures[name] for name in ALL] == [
         ("figure2",), ("figure4",), ("figure6",), ("figure7",),
     ]  # fmt: skip
-    assert STATEMENTS[6].figures_of(CONVNET) == ("figure2", "figure3")
-    assert STATEMENTS[6].figures_of("my-own") == ()
+    assert STATEMENTS[6].figures == {CONVNET: ("figure2", "figure3")}
     for statement in STATEMENTS.values():
-        if len(statement.experiments) > 1:
-            assert len(statement.figures) == len(statement.experiments)
+        assert set(statement.figures) <= set(ALL) and all(statement.figures.values())

@@ -12,14 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PLOTTED = {
-    "panel": "string",
-    "experiment": "string",
-    "series": "string",
-    "x": "float64",
-    "y": "float64",
-    "y_std": "float64",
-    "value": "float64",
-    "value_std": "float64",
+    **dict.fromkeys(("panel", "experiment", "series"), "string"),
+    **dict.fromkeys(("x", "y", "y_std", "value", "value_std"), "float64"),
     "seeds": "Int64",
 }
 

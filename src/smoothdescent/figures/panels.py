@@ -142,11 +142,7 @@ def volume_handles(experiment: ExperimentTables) -> tuple[str, list[Line2D]]:
 
 
 def errors_over_width(
-    drawing: Drawing,
-    ax: Axes,
-    experiment: ExperimentTables,
-    columns: tuple[str, str],
-    panel: str,
+    drawing: Drawing, ax: Axes, experiment: ExperimentTables, columns: tuple[str, str], panel: str
 ) -> None:
     """Plot two errors at the end of training, in per cent, against width.
 

@@ -214,14 +214,23 @@ def final_errors(experiment: ExperimentTables, name: str) -> pd.DataFrame:
 
 def final_volumes(experiment: ExperimentTables, name: str, subset: str) -> pd.DataFrame:
     """Return a measure over every volume at the end of training against volume and width."""
+    return over_seeds(final_rows(experiment, subset), ["volume", "width"], name)
+
+
+def final_rows(experiment: ExperimentTables, subset: str) -> pd.DataFrame:
+    """Return the rows of `sharpness.parquet` of every run's last epoch and a subset of samples."""
     table = experiment.sharpness
     last = table.groupby(["width", "seed"])["epoch"].transform("max")
-    final = table[(table["epoch"] == last) & (table["subset"] == subset)]
-    return over_seeds(final, ["volume", "width"], name)
+    return table[(table["epoch"] == last) & (table["subset"] == subset)]
 
 
 def training_course(experiment: ExperimentTables, name: str) -> pd.DataFrame:
-    """Return a measure at the training points, or the test error, against epoch and width.
+    """Return a measure at the training points, or the test error, against epoch and width."""
+    return over_seeds(course_rows(experiment, name), ["epoch", "width"], name)
+
+
+def course_rows(experiment: ExperimentTables, name: str) -> pd.DataFrame:
+    """Return the rows that have a measure at the training points, or the test error, over epochs.
 
     The test error comes from every evaluation of the history, the measures from the snapshots.
     Epoch 0 is left out: it has no place on a logarithmic axis.
@@ -231,4 +240,4 @@ def training_course(experiment: ExperimentTables, name: str) -> pd.DataFrame:
     else:
         table = experiment.sharpness
         table = table[(table["subset"] == "all") & (table["volume"] == 0)]
-    return over_seeds(table[table["epoch"] > 0], ["epoch", "width"], name)
+    return table[table["epoch"] > 0]

@@ -51,7 +51,7 @@ def decide_all(experiments: dict[str, ExperimentTables]) -> list[Finding]:
     return [
         decide_one(number, name, experiments.get(name))
         for number, statement in STATEMENTS.items()
-        for name in (*statement.experiments, *(others if statement.general else ()))
+        for name in (*statement.figures, *(others if statement.general else ()))
     ]
 
 
@@ -78,7 +78,7 @@ def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> F
         rule=statement.rule,
         result=evidence.result,
         reason=evidence.text,
-        figures=list(statement.figures_of(name)),
+        figures=list(statement.figures.get(name, ())),
     )
 
 

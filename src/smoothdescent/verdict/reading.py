@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smoothdescent.tables.columns import describe
-from smoothdescent.tables.experiment import ExperimentTables
+from smoothdescent.tables.experiment import ExperimentTables, course_rows, final_rows
 from smoothdescent.tables.threshold import last_evaluations
 from smoothdescent.verdict.curves import Curve
 from smoothdescent.verdict.evidence import Evidence, TooLittleData
@@ -73,13 +73,11 @@ def final_values(
     experiment: ExperimentTables, column: str, volume: int, subset: str = "all"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return widths [M] and a measure's means over samples [M, S] at the end of training."""
-    table = experiment.sharpness
-    table = table[(table["subset"] == subset) & (table["volume"] == volume)]
+    table = final_rows(experiment, subset)
+    table = table[table["volume"] == volume]
     if table.empty:
         raise TooLittleData(f"sharpness.parquet has no {subset} samples at volume {volume}")
-    last = experiment.sharpness.groupby(["width", "seed"])["epoch"].max().rename("last")
-    table = table.merge(last, on=["width", "seed"])
-    widths, values = by_width(table[table["epoch"] == table["last"]], column, "sharpness")
+    widths, values = by_width(table, column, "sharpness")
     return widths, describe(column).scale * values
 
 
@@ -124,17 +122,10 @@ def courses(experiment: ExperimentTables, column: str) -> dict[int, Curve]:
     however many epochs it has; the variance is pooled over the runs of all widths, which are
     independent. Evaluations are thinned to at most EPOCHS epochs, evenly in the logarithm.
     """
-    if column == "test_error":
-        table = experiment.history
-        if column not in table.columns:
-            raise TooLittleData(f"history.parquet has no values of {column!r}")
-        table = table.dropna(subset=[column])
-    else:
-        table = experiment.sharpness
-        table = table[(table["subset"] == "all") & (table["volume"] == 0)]
-    table = table[(table["epoch"] > 0) & table["epoch"].isin(_spread(table["epoch"].unique()))]
-    if table.empty:
+    table = course_rows(experiment, column)
+    if table.empty or column not in table.columns:
         raise TooLittleData(f"no values of {column!r} after epoch 0")
+    table = table[table["epoch"].isin(_spread(table["epoch"].unique()))]
     values = {
         int(width): rows.pivot(index="epoch", columns="seed", values=column).astype(float)
         for width, rows in table.groupby("width")
@@ -163,8 +154,8 @@ def courses(experiment: ExperimentTables, column: str) -> dict[int, Curve]:
 
 
 def _spread(epochs: np.ndarray) -> np.ndarray:
-    """Return at most EPOCHS of the epochs > 0, evenly in the logarithm, with both ends."""
-    epochs = np.sort(epochs[epochs > 0])
+    """Return at most EPOCHS of epochs, evenly in the logarithm, with both ends."""
+    epochs = np.sort(epochs)
     if len(epochs) <= EPOCHS:
         return epochs
     wanted = np.linspace(np.log(epochs[0]), np.log(epochs[-1]), EPOCHS)

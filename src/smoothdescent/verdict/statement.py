@@ -12,7 +12,13 @@ from smoothdescent.verdict.evidence import Evidence
 
 CONVNET, CIFAR100 = "convnet-cifar10-noise20", "convnet-cifar100"
 RESNET, ASYMMETRIC = "resnet18-cifar10-noise20", "convnet-cifar100-asymmetric"
-ALL = (CONVNET, CIFAR100, RESNET, ASYMMETRIC)
+FIGURES_OF_MEASURES = {
+    CONVNET: ("figure2",),
+    CIFAR100: ("figure4",),
+    RESNET: ("figure6",),
+    ASYMMETRIC: ("figure7",),
+}
+ALL = tuple(FIGURES_OF_MEASURES)
 
 # Words that several rules share.
 HEIGHT = "height of the peak near the threshold"
@@ -30,8 +36,7 @@ class Statement:
 
     Attributes:
         text: the finding.
-        experiments: the experiments that it is about.
-        figures: figures that show it; of a statement about several experiments, one for each.
+        figures: the figures that show it, for each experiment that it is about.
         statistic: what is computed.
         rule: when it holds and when it fails, in words.
         decide: the same in code; raises TooLittleData if the tables cannot tell.
@@ -39,8 +44,7 @@ class Statement:
     """
 
     text: str
-    experiments: tuple[str, ...]
-    figures: tuple[str, ...]
+    figures: dict[str, tuple[str, ...]]
     statistic: str
     rule: str
     decide: Callable[[ExperimentTables], Evidence]
@@ -48,14 +52,6 @@ class Statement:
 
     def __call__(self, experiment: ExperimentTables) -> Evidence:
         return self.decide(experiment)
-
-    def figures_of(self, experiment: str) -> tuple[str, ...]:
-        """Return the figures that show the statement for one experiment."""
-        if experiment not in self.experiments:
-            return ()
-        if len(self.experiments) == 1:
-            return self.figures
-        return (self.figures[self.experiments.index(experiment)],)
 
 
 def statement(**words: Any) -> Callable[[Callable[[ExperimentTables], Evidence]], Statement]:

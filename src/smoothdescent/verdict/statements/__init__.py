@@ -28,5 +28,5 @@ def statements_of(figure: str, experiments: Iterable[str]) -> list[tuple[int, st
         (number, name)
         for number, statement in STATEMENTS.items()
         for name in experiments
-        if figure in statement.figures_of(name) or (figure == name and statement.general)
+        if figure in statement.figures.get(name, ()) or (figure == name and statement.general)
     ]

@@ -8,7 +8,7 @@ from smoothdescent.verdict.reading import error_peak
 from smoothdescent.verdict.statement import CONVNET, HEIGHT, statement
 
 
-@statement(experiments=(CONVNET,), figures=("figure1",), statistic=HEIGHT, general=True)
+@statement(figures={CONVNET: ("figure1",)}, statistic=HEIGHT, general=True)
 def decide(experiment: ExperimentTables) -> Evidence:
     """{PEAK}"""
     return error_peak(experiment, "test_error")

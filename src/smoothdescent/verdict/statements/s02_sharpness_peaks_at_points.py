@@ -9,9 +9,7 @@ from smoothdescent.verdict.reading import measure_peak
 from smoothdescent.verdict.statement import CONVNET, HEIGHT, statement
 
 
-@statement(
-    experiments=(CONVNET,), figures=("figure2",), statistic=f"{HEIGHT}, as a ratio", general=True
-)
+@statement(figures={CONVNET: ("figure2",)}, statistic=f"{HEIGHT}, as a ratio", general=True)
 def decide(experiment: ExperimentTables) -> Evidence:
     """Both norms, on a logarithmic scale. {PEAK}"""
     return combine([measure_peak(experiment, norm, 0) for norm in NORMS])

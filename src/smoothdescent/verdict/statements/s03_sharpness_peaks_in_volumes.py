@@ -7,9 +7,7 @@ from smoothdescent.verdict.reading import larger_volumes, measure_peak
 from smoothdescent.verdict.statement import CONVNET, HEIGHT, statement
 
 
-@statement(
-    experiments=(CONVNET,), figures=("figure2",), statistic=f"{HEIGHT}, as a ratio", general=True
-)
+@statement(figures={CONVNET: ("figure2",)}, statistic=f"{HEIGHT}, as a ratio", general=True)
 def decide(experiment: ExperimentTables) -> Evidence:
     """Both norms over every volume, on a logarithmic scale. {PEAK}"""
     volumes = [0, *larger_volumes(experiment)]

@@ -7,19 +7,12 @@ from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, t_quantile
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, combine, compare
 from smoothdescent.verdict.peaks import window
-from smoothdescent.verdict.reading import (
-    final_values,
-    measure_peak,
-    positive,
-    subject,
-    threshold,
-)
+from smoothdescent.verdict.reading import final_values, measure_peak, positive, subject, threshold
 from smoothdescent.verdict.statement import CONVNET, statement
 
 
 @statement(
-    experiments=(CONVNET,),
-    figures=("figure3",),
+    figures={CONVNET: ("figure3",)},
     statistic="ratio of the highest means near the threshold, noisy over clean samples",
     general=True,
 )

@@ -15,8 +15,7 @@ DROP = 1.0  # percentage points of accuracy: a smaller decrease with width count
 
 
 @statement(
-    experiments=(CONVNET,),
-    figures=("figure2",),
+    figures={CONVNET: ("figure2",)},
     statistic="largest fall of accuracy from a width past the threshold to a larger one",
     general=True,
 )

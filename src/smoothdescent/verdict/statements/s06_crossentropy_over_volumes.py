@@ -23,8 +23,7 @@ ZERO = 0.01  # part of the curve's largest value below which the cross-entropy c
 
 
 @statement(
-    experiments=(CONVNET,),
-    figures=("figure2", "figure3"),
+    figures={CONVNET: ("figure2", "figure3")},
     statistic=f"{HEIGHT}; ratio of the cross-entropy at the largest width to others",
     general=True,
 )

@@ -14,8 +14,7 @@ CHANCE = 10.0  # per cent: accuracy of a guess among ten classes
 
 
 @statement(
-    experiments=(CONVNET,),
-    figures=("figure3",),
+    figures={CONVNET: ("figure3",)},
     statistic="largest accuracy on noisy samples at widths below half the threshold",
     general=True,
 )

@@ -23,8 +23,7 @@ COLUMNS = ("test_error", "crossentropy", "jacobian_norm")
 
 
 @statement(
-    experiments=(CONVNET,),
-    figures=("figure5",),
+    figures={CONVNET: ("figure5",)},
     statistic="share of widths with a peak over epochs",
     general=True,
 )

@@ -17,8 +17,7 @@ from smoothdescent.verdict.statements import (
 
 
 @statement(
-    experiments=(RESNET,),
-    figures=("figure6", "figure8"),
+    figures={RESNET: ("figure6", "figure8")},
     statistic="statistics of statements 1, 2, 3, 6 and 8; width of the test error's peak",
 )
 def decide(experiment: ExperimentTables) -> Evidence:

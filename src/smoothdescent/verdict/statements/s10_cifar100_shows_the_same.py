@@ -21,8 +21,7 @@ PARTS = (
 
 
 @statement(
-    experiments=(CIFAR100,),
-    figures=("figure4", "figure1"),
+    figures={CIFAR100: ("figure4", "figure1")},
     statistic="statistics of statements 1, 2, 3, 5 and 6",
 )
 def decide(experiment: ExperimentTables) -> Evidence:

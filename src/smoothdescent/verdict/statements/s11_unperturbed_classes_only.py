@@ -8,7 +8,7 @@ from smoothdescent.verdict.reading import error_peak
 from smoothdescent.verdict.statement import ASYMMETRIC, HEIGHT, statement
 
 
-@statement(experiments=(ASYMMETRIC,), figures=("figure7",), statistic=HEIGHT)
+@statement(figures={ASYMMETRIC: ("figure7",)}, statistic=HEIGHT)
 def decide(experiment: ExperimentTables) -> Evidence:
     """The test error on unperturbed classes has a peak, and that on corrupted classes fails to have
     one. {PEAK}

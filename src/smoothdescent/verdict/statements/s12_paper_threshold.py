@@ -17,9 +17,7 @@ PAPER_SCALE = {"train_samples": 49000, "image_size": 32, "epochs": 4000}
 
 
 @statement(
-    experiments=(CONVNET, RESNET),
-    figures=("figure1", "figure6"),
-    statistic="interpolation threshold",
+    figures={CONVNET: ("figure1",), RESNET: ("figure6",)}, statistic="interpolation threshold"
 )
 def decide(experiment: ExperimentTables) -> Evidence:
     """At the paper's scale alone: holds if the paper's width lies within the bootstrap interval of

@@ -11,14 +11,13 @@ from smoothdescent.verdict.curves import LEVEL
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, compare
 from smoothdescent.verdict.peaks import DRAWS
 from smoothdescent.verdict.reading import by_width, final_values, threshold
-from smoothdescent.verdict.statement import ALL, statement
+from smoothdescent.verdict.statement import FIGURES_OF_MEASURES, statement
 
 RANKED = 5  # widths that a rank correlation needs
 
 
 @statement(
-    experiments=ALL,
-    figures=("figure2", "figure4", "figure6", "figure7"),
+    figures=FIGURES_OF_MEASURES,
     statistic="Spearman's rank correlation of the means over seeds",
     general=True,
 )

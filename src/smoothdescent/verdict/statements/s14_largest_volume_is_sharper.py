@@ -13,8 +13,7 @@ from smoothdescent.verdict.statement import RESNET, statement
 
 
 @statement(
-    experiments=(RESNET,),
-    figures=("figure6",),
+    figures={RESNET: ("figure6",)},
     statistic="smallest contrast between the largest and a smaller volume, over all widths",
 )
 def decide(experiment: ExperimentTables) -> Evidence:

@@ -8,17 +8,12 @@ from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.evidence import HOLDS, Evidence, TooLittleData, compare
 from smoothdescent.verdict.peaks import peak, peak_location
 from smoothdescent.verdict.reading import SIDES, final_measure, training_samples
-from smoothdescent.verdict.statement import ALL, statement
+from smoothdescent.verdict.statement import FIGURES_OF_MEASURES, statement
 
 FEWER = 0.1  # 'far fewer': by an order of magnitude
 
 
-@statement(
-    experiments=ALL,
-    figures=("figure2", "figure4", "figure6", "figure7"),
-    statistic="parameters at the peak over n d",
-    general=True,
-)
+@statement(figures=FIGURES_OF_MEASURES, statistic="parameters at the peak over n d", general=True)
 def decide(experiment: ExperimentTables) -> Evidence:
     """Holds if the bootstrap interval of the ratio ends below one tenth, fails if it begins above.
     Undecided without a peak.
