@@ -1,13 +1,15 @@
 """The figures of the paper, drawn from the tables of the experiments, one file each.
 
-A figure selects, averages over seeds and plots; it never computes a measure. Its file
-`figureN.py` has
+A figure selects, averages over seeds and plots; it never computes a measure. In its file
+`figureN.py`
 
-- `EXPERIMENTS`: those that it reads, its subject first; panels of the others are left out when
+- the docstring is its caption: what it shows and what to see in it; `HEADING` is the same in a
+  few words;
+- `EXPERIMENTS` are those that it reads, its subject first; panels of the others are left out when
   their tables are not given;
-- `HEADING`, `CAPTION` and `QUOTATION`: what it shows and what to see in it, and what the paper saw;
-- `draw(experiments)`: draws it from the tables by the experiments' names. A plotting library is
-  loaded there and not before, so that a workflow reads the rest quickly.
+- `QUOTATION` is what the paper saw in it;
+- `draw(experiments)` draws it from the tables, by the experiments' names. It imports a plotting
+  library itself, so that a workflow reads the rest quickly.
 """
 
 import importlib

@@ -5,6 +5,12 @@ from __future__ import annotations
 from smoothdescent.figures import figure_file, shown_experiments
 from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
+# `{VOLUMES}` in a caption.
+VOLUMES = (
+    "Volume 0 is the training point itself, volume k the paths around it up to their k-th "
+    "augmentation; bands are one standard deviation over seeds."
+)
+
 
 def heading(figure: str) -> str:
     """Return in a few words what a figure shows."""
@@ -14,7 +20,8 @@ def heading(figure: str) -> str:
 def caption(figure: str) -> str:
     """Return a figure's caption in reStructuredText, with the statements of its verdict."""
     file = figure_file(figure)
-    paragraphs = [f"**{file.HEADING}** ({figure}). {file.CAPTION}"]
+    text = " ".join(file.__doc__.split()).format(VOLUMES=VOLUMES)
+    paragraphs = [f"**{file.HEADING}** ({figure}). {text}"]
     if file.QUOTATION:
         paragraphs.append(f'The paper: "{file.QUOTATION}".')
     numbers = sorted({number for number, _ in statements_of(figure, shown_experiments(figure))})

@@ -1,21 +1,13 @@
-"""Figure 3: the measures of figure 2 around clean and around noisy samples.
-
-The panels of a column share their axis. From `sharpness.parquet`; the threshold from
-`history.parquet`. Claims 4 and 7, and 3, 5 and 6 on either subset. Cost: about three seconds.
+"""The measures of figure 2 around samples with the right label (top) and a wrong one (bottom). See
+whether the peaks around noisy samples are higher, and whether narrow networks fit clean samples
+first.
 """
-
-from __future__ import annotations
 
 from smoothdescent.figures.drawing import Drawing
 from smoothdescent.tables.experiment import ExperimentTables
 
 EXPERIMENTS = ("convnet-cifar10-noise20",)
 HEADING = "Clean and noisy samples"
-CAPTION = (
-    "The measures of figure 2 around samples with the right label (top) and a wrong one "
-    "(bottom). See whether the peaks around noisy samples are higher, and whether narrow "
-    "networks fit clean samples first."
-)
 QUOTATION = (
     "sharp interpolation is observed for both clean and noisy samples, with crossentropy, "
     "sensitivity (Jacobian norm) and curvature peaking over all volumes considered"
@@ -23,7 +15,7 @@ QUOTATION = (
 
 
 def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
-    """Draw the figure from the experiments given, by name."""
+    """Draw the figure from `sharpness.parquet`: about three seconds."""
     from smoothdescent.figures import panels, style
 
     [experiment] = experiments.values()

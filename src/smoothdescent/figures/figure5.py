@@ -1,21 +1,13 @@
-"""Figure 5: test error, training cross-entropy and Jacobian norm over epochs and base widths.
-
-Means over seeds, at the training points. The test error from `history.parquet`, the rest from the
-snapshots in `sharpness.parquet`. Claim 8. Cost: about two seconds.
+"""Test error, training cross-entropy and Jacobian norm at the training points over epochs and base
+widths. Read a column upwards: see whether, past the threshold (dotted), the three rise and fall
+again, and do not below it.
 """
-
-from __future__ import annotations
 
 from smoothdescent.figures.drawing import Drawing
 from smoothdescent.tables.experiment import ExperimentTables
 
 EXPERIMENTS = ("convnet-cifar10-noise20",)
 HEADING = "Over epochs"
-CAPTION = (
-    "Test error, training cross-entropy and Jacobian norm at the training points over epochs "
-    "and base widths. Read a column upwards: see whether, past the threshold (dotted), the "
-    "three rise and fall again, and do not below it."
-)
 QUOTATION = (
     "Models past the interpolation threshold (base width w = 15) undergo epoch-wise double "
     "descent for each metric"
@@ -23,7 +15,7 @@ QUOTATION = (
 
 
 def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
-    """Draw the figure from the experiments given, by name."""
+    """Draw the figure from `history.parquet` and `sharpness.parquet`: about two seconds."""
     from smoothdescent.figures import heatmaps, panels, style
 
     [experiment] = experiments.values()

@@ -1,27 +1,19 @@
-"""Figure 8: the heatmaps of figure 5 for ResNet18s, and the Hessian norm of both families.
-
-Means over seeds, at the training points. The test error from `history.parquet`, the rest from the
-snapshots in `sharpness.parquet`. Claims 8 and 9. Cost: about three seconds.
+"""The heatmaps of figure 5 for the residual networks, and the Hessian norm of both families. See
+whether sharpness rises and falls again past the threshold.
 """
-
-from __future__ import annotations
 
 from smoothdescent.figures.drawing import Drawing
 from smoothdescent.tables.experiment import ExperimentTables
 
 EXPERIMENTS = ("resnet18-cifar10-noise20", "convnet-cifar10-noise20")
 HEADING = "Over epochs, residual networks"
-CAPTION = (
-    "The heatmaps of figure 5 for the residual networks, and the Hessian norm of both "
-    "families. See whether sharpness rises and falls again past the threshold."
-)
 QUOTATION = (
     "Both model-wise and epoch-wise trends reported for the ConvNets also hold for this setup"
 )
 
 
 def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
-    """Draw the figure from the experiments given, by name."""
+    """Draw the figure from `history.parquet` and `sharpness.parquet`: about three seconds."""
     from smoothdescent.figures import heatmaps, panels, style
 
     resnet, convnet = (experiments.get(name) for name in EXPERIMENTS)

@@ -1,24 +1,16 @@
-"""All about one experiment that is not the paper's: what figures 1, 2 and 5 show of theirs.
-
-From `history.parquet` and `sharpness.parquet`. Cost: about four seconds.
+"""a: test error against width, with the training error on the right axis; b: the four measures of
+the loss in input space; c: heatmaps over epochs. {VOLUMES}
 """
 
-from __future__ import annotations
-
 from smoothdescent.figures.drawing import Drawing
-from smoothdescent.figures.figure2 import VOLUMES
 from smoothdescent.tables.experiment import ExperimentTables
 
 HEADING = "An experiment beside the paper's"
-CAPTION = (
-    "a: test error against width, with the training error on the right axis; b: the four measures "
-    f"of the loss in input space; c: heatmaps over epochs. {VOLUMES}"
-)
 QUOTATION = ""
 
 
 def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
-    """Draw the figure of the one experiment given, by name."""
+    """Draw the figure of the one experiment given, from both its tables: about four seconds."""
     from smoothdescent.figures import heatmaps, panels, style
 
     [experiment] = experiments.values()

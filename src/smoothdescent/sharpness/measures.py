@@ -60,12 +60,12 @@ def register_measure(
     return register
 
 
-def find_measures(names: tuple[str, ...]) -> list[Measure]:
-    """Return the measures of names, or of import paths of modules that register them.
+def find_measures(names: Sequence[str]) -> list[Measure]:
+    """Return the named measures.
 
     Args:
-        names: such as `jacobian_norm`, or `package.module:margin`, for which the module is imported
-            and the measure `margin` is the one meant.
+        names: registered names such as `jacobian_norm`, or `package.module:margin` for the `margin`
+            that the module registers when it is imported.
 
     Raises:
         UserError: an unknown or repeated name, or none, or a module that cannot be imported.
@@ -83,24 +83,19 @@ def find_measures(names: tuple[str, ...]) -> list[Measure]:
 
 
 def _import_measure(path: str) -> str:
-    """Import the module of an import path `package.module:name` and return the name."""
+    """Import the module of an import path, if it is one, and return the measure's name."""
     module, _, name = path.rpartition(":")
-    if module:
-        try:
+    try:
+        if module:
             importlib.import_module(module)
-        except Exception as error:  # whatever a user's own module may raise
-            raise UserError(f"measure {path!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a user's own module may raise
+        raise UserError(f"measure {path!r} cannot be imported: {error}") from error
     return name
 
 
-def measure_sources(paths: Sequence[str]) -> list[str]:
-    """Return the source files of the measures that are import paths; their code determines results.
-
-    Raises:
-        UserError: see `find_measures`.
-    """
-    own = [path for path in paths if ":" in path]
-    return [inspect.getsourcefile(m.function) for m in find_measures(tuple(own))] if own else []
+def measure_sources(names: Sequence[str]) -> set[str]:
+    """Return the source files of measures, whose code determines results; see `find_measures`."""
+    return {inspect.getsourcefile(measure.function) for measure in find_measures(names)}
 
 
 @register_measure("accuracy")

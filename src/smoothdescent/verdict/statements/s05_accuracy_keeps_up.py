@@ -1,13 +1,12 @@
 """Accuracy over every volume does not decrease with width past the threshold."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve
-from smoothdescent.verdict.evidence import Evidence, combine, result_of, sentence
+from smoothdescent.verdict.evidence import Evidence, combine, interval, result_of, sentence
 from smoothdescent.verdict.reading import final_values, subject, threshold
 from smoothdescent.verdict.statement import CONVNET, statement
 
@@ -37,16 +36,15 @@ def _largest_drop(experiment: ExperimentTables, volume: int) -> Evidence:
     value, low, high = (float(np.max(d)) for d in (drops, drops - half, drops + half))
     narrow, wide = (curve.x[index[chosen]] for index in pairs)
     what = f"{subject('accuracy', volume)}, largest fall past the threshold"
-    evidence = Evidence(
+    words = f"{what}: {value:.3g} percentage points from w = {narrow} to {wide}"
+    words += "" if value > 0 else ", a rise" if value < 0 else ", none"
+    return Evidence(
         result_of(high < DROP, low > 0),
         value,
         low,
         high,
         "percentage points",
         what,
-        "",
+        sentence(f"{words} ({interval(low, high)})."),
         (DROP - value) / (high - value) if high > value else math.inf,
     )
-    words = f"{what}: {value:.3g} percentage points from w = {narrow} to {wide}"
-    words += "" if value > 0 else ", a rise" if value < 0 else ", none"
-    return replace(evidence, text=sentence(f"{words} ({evidence.interval})."))
