@@ -210,7 +210,13 @@ def test_few_noisy_samples_widen_the_interval():
 
 @pytest.mark.parametrize(
     ("number", "column"),
-    [(1, "test_error"), (11, "test_error_corrupted"), (2, "hessian_norm"), (15, "parameters")],
+    [
+        (1, "test_error"),
+        (8, "test_error"),
+        (11, "test_error_corrupted"),
+        (2, "hessian_norm"),
+        (15, "parameters"),
+    ],
 )
 def test_absent_columns(number, column):
     study = make_study(**CASES[number][0])

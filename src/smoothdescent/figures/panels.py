@@ -49,7 +49,7 @@ def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
     ax.plot(data["width"], data["mean"], color=color, marker="o", markeredgewidth=0, **line)
 
 
-def measure_over_volumes(
+def _curves_over_width(
     drawing: Drawing, ax: Axes, experiment: ExperimentTables, measure: str, subset: str, panel: str
 ) -> None:
     """Plot one measure against width, one curve per volume, at the end of training.
@@ -96,7 +96,7 @@ def measures_over_volumes(
     for subset, axes in rows.items():
         name = prefix if subset == "all" else f"{prefix}{subset} "
         for ax, measure in zip(axes, measures, strict=True):
-            measure_over_volumes(drawing, ax, experiment, measure, subset, f"{name}{measure}")
+            _curves_over_width(drawing, ax, experiment, measure, subset, f"{name}{measure}")
     for measure, *column in zip(measures, *rows.values(), strict=True):
         _scale(column[0], experiment, measure, list(rows))
         title = describe(measure).title

@@ -15,8 +15,8 @@ HISTORY_COLUMNS = (
 )
 SHARPNESS_KEYS = (*KEYS, "subset", "volume")
 _NOT_MEASURES = {*SHARPNESS_KEYS, "sample_id", "is_noisy", "parameters", "samples", "path_length"}
-# In the table of a checkpoint. The constants of the Hessian norm are applied when tables are
-# gathered: what is measured is the sum of squares.
+# Of a checkpoint. The constants that make the sum of squares the Hessian norm are applied when the
+# tables are gathered.
 STANDARD_MEASURES = ("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq")
 
 
@@ -85,7 +85,8 @@ ERRORS = {
 def describe(name: str) -> Column:
     """Return what is known of a column; a measure that a user has registered goes by its name."""
     words = name.replace("_", " ")
-    return {**MEASURES, **ERRORS}.get(name) or Column(words[:1].upper() + words[1:], words)
+    known = MEASURES.get(name) or ERRORS.get(name)
+    return known or Column(words[:1].upper() + words[1:], words)
 
 
 def measures_of(columns: Iterable[str]) -> list[str]:

@@ -236,7 +236,8 @@ def course_rows(experiment: ExperimentTables, name: str) -> pd.DataFrame:
     Epoch 0 is left out: it has no place on a logarithmic axis.
     """
     if name == "test_error":
-        table = experiment.history.dropna(subset=["test_error"])
+        table = experiment.history
+        table = table.dropna(subset=[name]) if name in table else table.iloc[:0]
     else:
         table = experiment.sharpness
         table = table[(table["subset"] == "all") & (table["volume"] == 0)]

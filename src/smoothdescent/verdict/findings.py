@@ -61,7 +61,7 @@ def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> F
     try:
         if experiment is None:
             raise TooLittleData(f"the tables of {name} are not given")
-        evidence = statement(experiment)
+        evidence = statement.decide(experiment)
     except TooLittleData as lack:
         evidence = Evidence(
             UNDECIDED, math.nan, math.nan, math.nan, "", "", sentence(f"{lack}".rstrip(".") + ".")

@@ -30,8 +30,8 @@ from smoothdescent.verdict.evidence import (
     sentence,
 )
 
-# A peak that is certainly smaller than this part of the curve's range is none that a reader of the
-# figure would see. It tells 'fails' from 'undecided' alone; no peak holds because of it.
+# A reader of the figure would not see a peak that is certainly smaller than this part of the
+# curve's range. It only tells 'fails' from 'undecided'; no peak holds because of it.
 VISIBLE = 0.1
 DRAWS = 1000
 

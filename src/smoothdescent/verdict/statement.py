@@ -32,7 +32,7 @@ PEAK = (
 
 @dataclass(frozen=True)
 class Statement:
-    """One of the paper's findings; called with an experiment's tables, it returns the evidence.
+    """One of the paper's findings.
 
     Attributes:
         text: the finding.
@@ -49,9 +49,6 @@ class Statement:
     rule: str
     decide: Callable[[ExperimentTables], Evidence]
     general: bool = False
-
-    def __call__(self, experiment: ExperimentTables) -> Evidence:
-        return self.decide(experiment)
 
 
 def statement(**words: Any) -> Callable[[Callable[[ExperimentTables], Evidence]], Statement]:

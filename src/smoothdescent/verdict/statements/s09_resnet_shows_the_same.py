@@ -7,13 +7,6 @@ from smoothdescent.verdict.evidence import Evidence, combine, compare
 from smoothdescent.verdict.peaks import peak_location
 from smoothdescent.verdict.reading import final_error, threshold
 from smoothdescent.verdict.statement import RESNET, statement
-from smoothdescent.verdict.statements import (
-    s01_test_error_peak,
-    s02_sharpness_peaks_at_points,
-    s03_sharpness_peaks_in_volumes,
-    s06_crossentropy_over_volumes,
-    s08_epochwise_double_descent,
-)
 
 
 @statement(
@@ -24,16 +17,10 @@ def decide(experiment: ExperimentTables) -> Evidence:
     """Statements 1, 2, 3, 6 and 8 hold for the ResNet18s, and the bootstrap interval of the test
     error's peak ends at or before the threshold. It fails if one fails.
     """
-    return combine(
-        [
-            s01_test_error_peak.decide(experiment),
-            _peak_no_later(experiment),
-            s02_sharpness_peaks_at_points.decide(experiment),
-            s03_sharpness_peaks_in_volumes.decide(experiment),
-            s06_crossentropy_over_volumes.decide(experiment),
-            s08_epochwise_double_descent.decide(experiment),
-        ]
-    )
+    from smoothdescent.verdict.statements import STATEMENTS  # which imports this file
+
+    first, *others = (STATEMENTS[n].decide(experiment) for n in (1, 2, 3, 6, 8))
+    return combine([first, _peak_no_later(experiment), *others])
 
 
 def _peak_no_later(experiment: ExperimentTables) -> Evidence:
