@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from smoothdescent.figures.experiment import ExperimentTables, read_experiment
 from smoothdescent.files import fingerprint, write_table
+from smoothdescent.tables.experiment import ExperimentTables, read_tables
 
 WIDTHS = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 64]
 EPOCHS = [0, 1, 2, 5, 10, 20, 50, 100, 200, 400, 600]
@@ -133,5 +133,5 @@ def write_experiment(folder: Path, name: str = "convnet-cifar10-noise20", **tabl
         sharpness,
         metadata | {"hessian_normalisation": "equation5"},
     )
-    read_experiment(folder / name)
+    read_tables(folder / name)
     return folder / name

@@ -7,7 +7,7 @@ from docutils.core import publish_parts
 
 from smoothdescent.figures import FIGURES
 from smoothdescent.figures.captions import caption, heading
-from smoothdescent.verdict import STATEMENTS, statements_of
+from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
 
 @pytest.mark.parametrize("figure", [*FIGURES, "mine"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from smoothdescent.figures import FIGURES, figure1, shown_experiments, style
-from smoothdescent.figures.experiment import ExperimentTables
-from smoothdescent.figures.panels import MEASURES, PLOTTED, Drawing
+from smoothdescent.figures.command import draw
+from smoothdescent.figures.drawing import PLOTTED, Drawing
 from smoothdescent.figures.toy_regression import regression
+from smoothdescent.tables.columns import MEASURES
+from smoothdescent.tables.experiment import ExperimentTables
 
 ALL = list(FIGURES)
 TABLES = {"widths": [1, 2, 4, 6, 7, 8, 12, 24, 64], "epochs": [0, 1, 3, 10, 40, 200]}
 SMALL = {"widths": [4, 7], "epochs": [1, 3], "volumes": 2}
 SCALE = {"accuracy": 100.0, "crossentropy": 1.0, "jacobian_norm": 1.0, "hessian_norm": 1.0}
-
-
-def draw(figure: str, experiments: dict[str, ExperimentTables]) -> Drawing:
-    module = figure if figure in FIGURES else "overview"
-    return importlib.import_module(f"smoothdescent.figures.{module}").draw(experiments)
 
 
 def make_all(figure: str, **tables: object) -> dict[str, ExperimentTables]:
@@ -288,6 +284,26 @@ def test_layout(
         name, *others = experiments
         lines = [f"{other} left out: no tables" for other in others] + lines
         drawing = draw(figure, {name: experiments[name]})
+    assert_layout(drawing, lines, monkeypatch)
+
+
+@pytest.mark.parametrize("figure", ["figure2", "figure6", "mine"])
+def test_measures_of_the_users(figure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have panels below the paper's four, which stay as they are."""
+    experiments = make_all(figure, **TABLES)
+    [experiment] = experiments.values()
+    for name, sign in (("margin", 1), ("loss_gap", -1)):
+        experiment.sharpness[name] = sign * experiment.sharpness["crossentropy"]
+    drawing = draw(figure, experiments)
+    rows = drawing.table.assign(panel=drawing.table["panel"].str.removeprefix("b "))
+    loss, gap = (rows.loc[rows["panel"] == name, "y"] for name in ("crossentropy", "loss_gap"))
+    assert gap.tolist() == [-y for y in loss.tolist()] and len(gap)
+    [ax] = [ax for ax in drawing.figure.axes if ax.get_title() == "Loss gap"]
+    assert ax.get_ylim()[0] < gap.min()
+    assert_layout(drawing, [], monkeypatch)
+
+
+def assert_layout(drawing: Drawing, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     style.add_lines(drawing.figure, lines)
     drawn: list[Text] = []
     draw_text = Text.draw

@@ -6,7 +6,8 @@ from figures.synthetic import make_experiment
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from smoothdescent.figures import figure1, figure2, figure6, figure7, heatmaps, panels
+from smoothdescent.figures import heatmaps, panels
+from smoothdescent.figures.command import draw
 from smoothdescent.figures.panels import LINEAR_RANGE
 
 TABLES = {"widths": [1, 4, 7, 16], "epochs": [1, 50]}
@@ -21,7 +22,7 @@ def test_norms_whose_peaks_lie_far_apart_get_a_logarithmic_axis(factor: float, s
     experiment = make_experiment(**TABLES, volumes=2)
     table = experiment.sharpness
     table.loc[table["volume"] == 1, "hessian_norm"] *= factor
-    drawing = figure2.draw({experiment.name: experiment})
+    drawing = draw("figure2", {experiment.name: experiment})
     scales = axes_of(drawing.figure)
     assert scales.pop("Hessian norm") == scale
     assert set(scales.values()) == {"linear"}
@@ -31,7 +32,7 @@ def test_norms_whose_peaks_lie_far_apart_get_a_logarithmic_axis(factor: float, s
 def test_other_normalisations_are_named() -> None:
     experiment = make_experiment(**TABLES, volumes=1)
     object.__setattr__(experiment, "normalisation", "rms")
-    drawing = figure2.draw({experiment.name: experiment})
+    drawing = draw("figure2", {experiment.name: experiment})
     assert "Hessian norm (rms)" in axes_of(drawing.figure)
 
 
@@ -45,7 +46,7 @@ def test_legend_counts_erased_singular_values() -> None:
 
 def test_curves_and_bands_show_the_recorded_numbers() -> None:
     experiment = make_experiment(**TABLES, volumes=4)
-    drawing = figure2.draw({experiment.name: experiment})
+    drawing = draw("figure2", {experiment.name: experiment})
     rows = drawing.table[
         (drawing.table["panel"] == "jacobian_norm") & (drawing.table["series"] == "volume 2")
     ]
@@ -78,7 +79,7 @@ def height(ax: Axes) -> float:
 
 def test_both_axes_of_test_errors_have_one_scale() -> None:
     experiment = make_experiment("convnet-cifar100-asymmetric", **TABLES, volumes=1)
-    drawing = figure7.draw({experiment.name: experiment})
+    drawing = draw("figure7", {experiment.name: experiment})
     axes = {ax.get_ylabel(): ax for ax in drawing.figure.axes}
     left, right = axes["unperturbed classes (%)"], axes["corrupted classes (%)"]
     assert height(left) == pytest.approx(height(right))
@@ -93,7 +94,7 @@ def test_both_axes_of_test_errors_have_one_scale() -> None:
 def test_errors_that_hardly_change_keep_an_axis_of_two_percentage_points(error: float) -> None:
     experiment = make_experiment("resnet18-cifar10-noise20", **TABLES, volumes=1)
     experiment.history["test_error"] = error + 1e-9 * experiment.history["width"]
-    drawing = figure6.draw({experiment.name: experiment})
+    drawing = draw("figure6", {experiment.name: experiment})
     ax = drawing.figure.axes[0]
     assert height(ax) == pytest.approx(panels.LEAST_SPAN)
     assert ax.get_ylim()[0] < 100 * error < ax.get_ylim()[1]
@@ -102,7 +103,7 @@ def test_errors_that_hardly_change_keep_an_axis_of_two_percentage_points(error: 
 def test_a_missing_test_error_is_told_beside_the_training_error() -> None:
     experiment = make_experiment(**TABLES, volumes=1)
     experiment.history["test_error"] = np.nan
-    drawing = figure1.draw({experiment.name: experiment})
+    drawing = draw("figure1", {experiment.name: experiment})
     left, right = drawing.figure.axes[2:]
     assert "no test error" in [text.get_text() for text in left.texts]
     assert len(left.get_yticks()) == 0 and right.get_ylim() == (0, 100)
@@ -113,6 +114,6 @@ def test_a_missing_test_error_is_told_beside_the_training_error() -> None:
 def test_dense_widths_have_small_markers(count: int, small: bool) -> None:
     tables = {"widths": list(range(1, count + 1)), "epochs": [5], "volumes": 1, "seeds": (0,)}
     experiment = make_experiment(**tables)
-    [line] = figure2.draw({experiment.name: experiment}).figure.axes[1].lines[:1]
+    [line] = draw("figure2", {experiment.name: experiment}).figure.axes[1].lines[:1]
     assert line.get_marker() == "o"
     assert (line.get_markersize() < 2) == small

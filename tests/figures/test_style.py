@@ -12,17 +12,18 @@ from figures.synthetic import make_experiment
 from matplotlib.figure import Figure
 
 from smoothdescent.errors import UserError
-from smoothdescent.figures import figure2, figure5, style
+from smoothdescent.figures import style
+from smoothdescent.figures.command import draw
 from smoothdescent.files import read_metadata, read_table
 
 TABLES = {"widths": [2, 4, 8], "epochs": [1, 10, 30], "volumes": 2, "threshold": 4.0}
 
 
-@pytest.mark.parametrize("module", [figure2, figure5])
-def test_same_tables_give_the_same_bytes(module: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("figure", ["figure2", "figure5"])
+def test_same_tables_give_the_same_bytes(figure: str, tmp_path: Path) -> None:
     for stem in ("first", "second"):
         experiment = make_experiment(**TABLES)
-        drawing = module.draw({experiment.name: experiment})
+        drawing = draw(figure, {experiment.name: experiment})
         style.save(drawing.figure, drawing.table, tmp_path / stem, {"figure": "x"})
     for suffix in (".pdf", ".png", ".parquet"):
         first, second = (
@@ -64,7 +65,7 @@ def test_a_full_disk_leaves_no_half_written_figure(
 def test_the_callers_settings_neither_matter_nor_change() -> None:
     with matplotlib.rc_context({"font.size": 30, "axes.titlesize": 30}):
         experiment = make_experiment(**TABLES)
-        drawing = figure2.draw({experiment.name: experiment})
+        drawing = draw("figure2", {experiment.name: experiment})
         assert matplotlib.rcParams["font.size"] == 30
     assert drawing.figure.axes[0].title.get_fontsize() == 8
 

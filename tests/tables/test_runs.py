@@ -84,7 +84,7 @@ def test_tables_of_another_engine_are_not_mixed_in(files, monkeypatch):
     """As after a change of the engine: one run is measured with the new one."""
     for path in (files.folder / "runs/w2_s1/sharpness").iterdir():
         path.unlink()
-    monkeypatch.setattr(run_command, "measuring_code", lambda network: "newer")
+    monkeypatch.setattr(run_command, "measuring_code", lambda experiment: "newer")
     measure(files, "w2_s1")
     with pytest.raises(UserError, match=r"w2_s0.*e0.* and .*w2_s1.*e0.* different code"):
         read_runs(files.folder / "runs", files.resolved)

@@ -1,5 +1,6 @@
 """Measuring the snapshots of runs: nothing twice, nothing of another experiment."""
 
+import json
 import shutil
 
 import pandas as pd
@@ -7,8 +8,8 @@ import pytest
 from training.tiny import Files, tiny_study
 
 from smoothdescent.cli import main
-from smoothdescent.files import read_table
-from smoothdescent.sharpness import run_command
+from smoothdescent.files import read_metadata, read_table
+from smoothdescent.sharpness import measures, run_command
 
 MEASURE = {"samples": 6, "paths": {"family": "svd", "strengths": [1, 3]}}
 SIZES = {"epochs": 2, "snapshots": [0], "measure": MEASURE}
@@ -86,6 +87,54 @@ def test_volumes_that_are_asked_for_later(files, monkeypatch):
     assert measured == [0, 0, None, None]
 
 
+MARGIN = """
+from smoothdescent.sharpness import register_measure
+
+@register_measure("margin")
+def margin(evaluation):
+    own = evaluation.logits.gather(1, evaluation.labels[:, None])[:, 0]
+    return own - evaluation.logits.mean(dim=1)
+"""
+
+
+def test_a_measure_of_ones_own(tmp_path, monkeypatch, capsys):
+    """The configuration asks for it; it is measured, gathered and drawn."""
+    monkeypatch.setattr(measures, "MEASURES", dict(measures.MEASURES))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_measures.py").write_text(MARGIN)
+    names = ["accuracy", "crossentropy", "jacobian_norm", "my_measures:margin"]
+    files = Files(tmp_path, tiny_study(**SIZES | {"measure": MEASURE | {"measures": names}}))
+    files.train()
+    measure(files)
+    measured = measured_tables(files)["e2"]
+    assert "hessian_sumsq" not in measured and measured["margin"].nunique() == len(measured)
+
+    tables = [tmp_path / "history.parquet", tmp_path / "sharpness.parquet"]
+    words = ["tables", "--settings", files.settings, "--folder", tmp_path / "runs"]
+    words += ["--output-history", tables[0], "--output-sharpness", tables[1]]
+    words += ["--output-config", tmp_path / "config.yaml"]
+    main([str(word) for word in words])
+    gathered = read_table(tables[1]).to_pandas()
+    last = gathered[(gathered["epoch"] == 2) & (gathered["subset"] == "all")]
+    expected = measured.groupby("volume")["margin"].mean()
+    assert last.set_index("volume")["margin"].to_dict() == pytest.approx(expected.to_dict())
+
+    main(["figure", "figure2", "--tables", str(tmp_path), "--output", str(tmp_path / "figure2")])
+    drawn = read_table(tmp_path / "figure2.parquet").to_pandas()
+    assert drawn[drawn["panel"] == "margin"]["y"].tolist() == pytest.approx(expected.tolist())
+    assert (
+        json.loads(read_metadata(tmp_path / "figure2.parquet")["axes"])["margin"]["y"] == "Margin"
+    )
+    assert drawn[drawn["panel"] == "hessian_norm"].empty
+
+    # Its code determines results.
+    measure(files)
+    assert "measured again" not in capsys.readouterr().err
+    (tmp_path / "my_measures.py").write_text(MARGIN.replace("mean(dim=1)", "amax(dim=1)"))
+    measure(files)
+    assert "measured again" in capsys.readouterr().err
+
+
 def test_other_settings_code_or_labels_are_measured_again(files, monkeypatch, capsys):
     measured = count_measurements(monkeypatch)
     measure(files)
@@ -93,7 +142,7 @@ def test_other_settings_code_or_labels_are_measured_again(files, monkeypatch, ca
     measure(other)
     assert len(measured) == 4
     assert "measured again" in capsys.readouterr().err
-    monkeypatch.setattr(run_command, "measuring_code", lambda network: "other")
+    monkeypatch.setattr(run_command, "measuring_code", lambda experiment: "other")
     measure(other)
     assert len(measured) == 6
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from smoothdescent.figures.experiment import ExperimentTables
+from smoothdescent.tables.experiment import ExperimentTables
 
 WIDTHS = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32]
 THRESHOLD = 8

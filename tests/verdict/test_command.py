@@ -13,18 +13,12 @@ from figures.synthetic import write_experiment
 
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES
-from smoothdescent.figures.experiment import read_experiments
 from smoothdescent.files import read_metadata, read_table, write_table
-from smoothdescent.verdict import (
-    ALL,
-    ASYMMETRIC,
-    CONVNET,
-    STATEMENTS,
-    command,
-    marks,
-    statements_of,
-)
-from smoothdescent.verdict.marks import mark
+from smoothdescent.tables.experiment import read_all_tables
+from smoothdescent.verdict import command, findings
+from smoothdescent.verdict.findings import mark
+from smoothdescent.verdict.statement import ALL, ASYMMETRIC, CONVNET
+from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
 
 def verdict(output: Path, *folders: Path) -> None:
@@ -97,7 +91,7 @@ def test_html_is_whole_and_self_contained(written):
 
 def test_marks(written):
     """A figure's mark says of its statements what the verdict says."""
-    experiments = read_experiments([written / name for name in ALL])
+    experiments = read_all_tables([written / name for name in ALL])
     table = read_table(written / "verdict.parquet").to_pandas()
     for figure, shown in FIGURES.items():
         found = mark(figure, {name: experiments[name] for name in shown})
@@ -129,15 +123,15 @@ def test_marks(written):
     ],
 )  # fmt: skip
 def test_the_words_of_a_mark(results, text, monkeypatch):
-    monkeypatch.setattr(marks, "statements_of", lambda *_: [(n, CONVNET) for n in results])
+    monkeypatch.setattr(findings, "statements_of", lambda *_: [(n, CONVNET) for n in results])
     decided = {n: argparse.Namespace(result=result) for n, result in results.items()}
-    monkeypatch.setattr(marks, "decide_one", lambda number, *_: decided[number])
+    monkeypatch.setattr(findings, "decide_one", lambda number, *_: decided[number])
     assert mark("figure2", {CONVNET: None}) == f"Verdict: {text}"
 
 
 def test_every_statement_is_on_a_figure_of_its_experiments():
     shown = {pair for figure, names in FIGURES.items() for pair in statements_of(figure, names)}
-    wanted = {(n, name) for n, statement in STATEMENTS.items() for name in statement.experiments}
+    wanted = {(n, name) for n, statement in STATEMENTS.items() for name in statement.figures}
     assert shown == wanted
     assert [n for n, _ in statements_of("mine", ["mine"])] == [*range(1, 9), 13, 15]
 

@@ -18,10 +18,11 @@ from verdict.studies import (
     test_error,
 )
 
-from smoothdescent.figures.experiment import ExperimentTables
-from smoothdescent.verdict import ALL, ASYMMETRIC, CIFAR100, CONVNET, RESNET, STATEMENTS
+from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.evidence import FAILS, HOLDS, UNDECIDED
-from smoothdescent.verdict.findings import Finding, decide_all, decide_one, to_table
+from smoothdescent.verdict.findings import Finding, decide_all, decide_one
+from smoothdescent.verdict.statement import ALL, ASYMMETRIC, CIFAR100, CONVNET, RESNET
+from smoothdescent.verdict.statements import STATEMENTS
 
 test_error.__test__ = False  # a curve, no test
 PAPER = {
@@ -32,7 +33,7 @@ PAPER = {
 
 
 def decide(number: int, experiment: ExperimentTables) -> Finding:
-    name = STATEMENTS[number].experiments[0]
+    name = next(iter(STATEMENTS[number].figures))
     return decide_one(number, name, replace(experiment, name=name))
 
 
@@ -209,7 +210,13 @@ def test_few_noisy_samples_widen_the_interval():
 
 @pytest.mark.parametrize(
     ("number", "column"),
-    [(1, "test_error"), (11, "test_error_corrupted"), (2, "hessian_norm"), (15, "parameters")],
+    [
+        (1, "test_error"),
+        (8, "test_error"),
+        (11, "test_error_corrupted"),
+        (2, "hessian_norm"),
+        (15, "parameters"),
+    ],
 )
 def test_absent_columns(number, column):
     study = make_study(**CASES[number][0])
@@ -306,17 +313,13 @@ def test_decide_all_covers_every_statement_and_experiment():
         for finding in of_name:
             assert finding.result == UNDECIDED
             assert finding.reason == f"The tables of {name} are not given."
-    table = to_table(findings)
-    assert len(table) == len(findings)
-    assert set(table["result"]) <= {HOLDS, FAILS, UNDECIDED}
+    assert {finding.result for finding in findings} <= {HOLDS, FAILS, UNDECIDED}
 
 
 def test_figures_of_a_statement():
-    assert [STATEMENTS[15].figures_of(name) for name in ALL] == [
+    assert [STATEMENTS[15].figures[name] for name in ALL] == [
         ("figure2",), ("figure4",), ("figure6",), ("figure7",),
     ]  # fmt: skip
-    assert STATEMENTS[6].figures_of(CONVNET) == ("figure2", "figure3")
-    assert STATEMENTS[6].figures_of("my-own") == ()
+    assert STATEMENTS[6].figures == {CONVNET: ("figure2", "figure3")}
     for statement in STATEMENTS.values():
-        if len(statement.experiments) > 1:
-            assert len(statement.figures) == len(statement.experiments)
+        assert set(statement.figures) <= set(ALL) and all(statement.figures.values())

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, StrictBool, model_validator
 from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, Positive, Real
 from smoothdescent.data.sources import Dataset
 from smoothdescent.files import fingerprint
+from smoothdescent.tables.columns import STANDARD_MEASURES, check_measures
 
 
 def _expand_ranges(value: Any) -> Any:
@@ -117,6 +118,9 @@ class ShiftPaths(Block):
 class Measure(Block):
     """How the sharpness of the loss in input space is measured (sections 3.1 to 3.4)."""
 
+    measures: list[str] = Field(
+        list(STANDARD_MEASURES), description="some of these, or package.module:name of your own"
+    )
     samples: Natural | None = Field(None, description="training images measured; default: all")
     paths: Annotated[SVDPaths | ShiftPaths, Field(discriminator="family")]
     jitters: Natural = Field(4, description="colour jitters M of the tangent Hessian")
@@ -126,6 +130,11 @@ class Measure(Block):
     hessian: Literal["equation5", "rms"] = Field("equation5", description="normalisation")
     seed: Count = 0
     dtype: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _check(self) -> Measure:
+        check_measures(self.measures)
+        return self
 
 
 class Training(Block):

@@ -1,22 +1,36 @@
-"""The figures of the paper, drawn from the tables of the experiments.
+"""The figures of the paper, drawn from the tables of the experiments, one file each.
 
-A figure selects, averages over seeds and plots; it never computes a measure. This module holds the
-catalogue alone, so that a workflow can read it without loading a plotting library.
+A figure selects, averages over seeds and plots; it never computes a measure. In its file
+`figureN.py`
+
+- the docstring is its caption: what it shows and what to see in it; `HEADING` is the same in a
+  few words;
+- `EXPERIMENTS` are those that it reads, its subject first; panels of the others are left out when
+  their tables are not given;
+- `QUOTATION` is what the paper saw in it;
+- `draw(experiments)` draws it from the tables, by the experiments' names. It imports a plotting
+  library itself, so that a workflow reads the rest quickly.
 """
 
-# Experiments that a figure reads. The first is its subject; panels of the others are left out
-# when their tables are not given.
-FIGURES: dict[str, tuple[str, ...]] = {
-    "figure1": ("convnet-cifar10-noise20", "convnet-cifar100"),
-    "figure2": ("convnet-cifar10-noise20",),
-    "figure3": ("convnet-cifar10-noise20",),
-    "figure4": ("convnet-cifar100",),
-    "figure5": ("convnet-cifar10-noise20",),
-    "figure6": ("resnet18-cifar10-noise20",),
-    "figure7": ("convnet-cifar100-asymmetric",),
-    "figure8": ("resnet18-cifar10-noise20", "convnet-cifar10-noise20"),
+import importlib
+import pkgutil
+import re
+from types import ModuleType
+
+from smoothdescent.figures import overview
+
+_NAMES = [name for _, name, _ in pkgutil.iter_modules(__path__) if re.fullmatch(r"figure\d+", name)]
+_FILES = {
+    name: importlib.import_module(f"{__name__}.{name}")
+    for name in sorted(_NAMES, key=lambda name: int(name.removeprefix("figure")))
 }
+FIGURES: dict[str, tuple[str, ...]] = {name: file.EXPERIMENTS for name, file in _FILES.items()}
 _PAPERS = {name for experiments in FIGURES.values() for name in experiments}
+
+
+def figure_file(figure: str) -> ModuleType:
+    """Return the module of a figure; any other name is that of an experiment."""
+    return _FILES.get(figure, overview)
 
 
 def shown_experiments(figure: str) -> tuple[str, ...]:

@@ -1,34 +1,38 @@
-"""Figure 1: interpolation by spikes or smoothly, and double descent of the test error.
-
-a: a polynomial of high degree and b: a wide network, both trained by gradient descent through the
-same noisy scalar data (`toy_regression`, computed here from a fixed seed). c, d: test and training
-error against base width on CIFAR-10 with 20 % label noise and on CIFAR-100, from `history.parquet`.
-
-Shows claims 1 (the test error peaks near the interpolation threshold and falls beyond it), 10
-(also on CIFAR-100 without added noise) and 12 (where the threshold lies). A panel whose experiment
-is not given is left out. Cost: about three seconds.
+"""a: a polynomial of high degree fits noisy samples by spikes; b: a wide network passes through the
+same samples smoothly. c, d: test error against base width, with the training error on the right
+axis. See whether the test error has a local maximum near the interpolation threshold (dotted) and
+falls beyond it.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.axes import Axes
 
-from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import ExperimentTables
+from smoothdescent.figures.drawing import Drawing
 from smoothdescent.figures.toy_regression import Regression, regression
+from smoothdescent.tables.experiment import ExperimentTables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+EXPERIMENTS = ("convnet-cifar10-noise20", "convnet-cifar100")
+HEADING = "Spikes or smoothness, and double descent"
+QUOTATION = "contrary to intuition, deep networks smoothly interpolate both clean and noisy data"
 
 
-@style.styled
-def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
-    """Draw the figure from the experiments given, by name."""
+def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
+    """Draw a and b from a fixed seed, c and d from `history.parquet`: about three seconds."""
+    from smoothdescent.figures import panels, style
+
     errors = [
         (letter, experiments[name])
-        for letter, name in zip("cd", FIGURES["figure1"], strict=True)
+        for letter, name in zip("cd", EXPERIMENTS, strict=True)
         if name in experiments
     ]
     noted = any(experiment.threshold_note for _, experiment in errors)
-    drawing = panels.Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.55 if noted else 2.2))
+    drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.55 if noted else 2.2))
     axes = list(drawing.figure.subplots(1, 2 + len(errors)))
     toy = regression()
     _draw_fit(drawing, axes[0], toy, toy.polynomial, "a")
@@ -51,9 +55,9 @@ def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
     return drawing
 
 
-def _draw_fit(
-    drawing: panels.Drawing, ax: Axes, toy: Regression, fit: np.ndarray, panel: str
-) -> None:
+def _draw_fit(drawing: Drawing, ax: Axes, toy: Regression, fit: np.ndarray, panel: str) -> None:
+    from smoothdescent.figures import style
+
     x, y, is_noisy = toy.samples.x, toy.samples.y, toy.samples.is_noisy
     ax.plot(toy.grid, toy.truth, color="0.25", linestyle="--", linewidth=0.8, label="truth")
     ax.plot(toy.grid, fit, color=style.BLUE, label="fit")

@@ -1,29 +1,27 @@
-"""Figure 7: asymmetric label noise on CIFAR-100 sets smoothness apart from generalisation.
-
-a: training accuracy, cross-entropy, Jacobian and Hessian norm against base width, one curve per
-volume, around clean (top) and noisy (bottom) samples, from `sharpness.parquet`. b: test error
-against base width on the classes whose training labels were corrupted and on the others, from
-`history.parquet`.
-
-Shows claim 11 (double descent of the test error on unperturbed classes alone), beside smoothness
-around both kinds of samples. Cost: about three seconds.
+"""Wrong labels in some classes only. a: the four measures around clean and noisy samples; b: test
+error on the unperturbed classes and, on the right axis, in the same scale, on the corrupted ones.
+See whether only the unperturbed classes show double descent.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
-from smoothdescent.figures import FIGURES, panels, style
-from smoothdescent.figures.experiment import ExperimentTables
+from smoothdescent.figures.drawing import Drawing
+from smoothdescent.tables.experiment import ExperimentTables
 
-ERRORS = ("test_error_unperturbed", "test_error_corrupted")
+EXPERIMENTS = ("convnet-cifar100-asymmetric",)
+HEADING = "Asymmetric noise"
+QUOTATION = (
+    "double descent for the test error can still be observed for the unperturbed classes, "
+    "while the trend disappears for the corrupted classes"
+)
 
 
-@style.styled
-def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
-    """Draw the figure from the experiments given, by name."""
-    experiment = experiments[FIGURES["figure7"][0]]
-    drawing = panels.Drawing(style.new_figure(style.DOUBLE_COLUMN, 5.3))
+def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
+    """Draw a from `sharpness.parquet` and b from `history.parquet`: about three seconds."""
+    from smoothdescent.figures import panels, style
+
+    [experiment] = experiments.values()
+    drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 5.3))
     # One grid for all panels, so that b begins and ends with the columns of a.
     spec = drawing.figure.add_gridspec(3, 4)
     grid = np.empty((2, 4), dtype=object)
@@ -34,7 +32,8 @@ def draw(experiments: dict[str, ExperimentTables]) -> panels.Drawing:
         grid[:, column] = upper, lower
     panels.clean_and_noisy_rows(drawing, grid, experiment, prefix="a ")
     errors = drawing.figure.add_subplot(spec[2, :2])
-    panels.errors_over_width(drawing, errors, experiment, ERRORS, "b")
+    columns = ("test_error_unperturbed", "test_error_corrupted")
+    panels.errors_over_width(drawing, errors, experiment, columns, "b")
     errors.set_title("Test error")
     style.panel_letter(grid[0, 0], "a")
     style.panel_letter(errors, "b")

@@ -8,16 +8,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator, NullLocator
 
 from smoothdescent.figures import style
-from smoothdescent.figures.experiment import ExperimentTables, training_course
-from smoothdescent.figures.panels import MEASURES, TEST_ERROR, WIDTH_LABEL, Drawing, no_data
+from smoothdescent.figures.drawing import Drawing
+from smoothdescent.figures.panels import WIDTH_LABEL, no_data
+from smoothdescent.tables.columns import describe
+from smoothdescent.tables.experiment import ExperimentTables, training_course
 
 COLUMNS = ["test_error", "crossentropy", "jacobian_norm"]
-TITLES = {
-    "test_error": "Test error",
-    "crossentropy": "Training cross-entropy",
-    "jacobian_norm": "Jacobian norm",
-    "hessian_norm": "Hessian norm",
-}
 
 
 def row_of_heatmaps(
@@ -30,7 +26,7 @@ def row_of_heatmaps(
     """Plot heatmaps over epochs and widths side by side, each under the measure's name."""
     for ax, column in zip(axes, columns, strict=True):
         heatmap(drawing, ax, experiment, column, f"{prefix}{column}")
-        ax.set_title(TITLES[column])
+        ax.set_title(describe(column).beside_test or describe(column).title)
     # The test error is evaluated more often than snapshots are taken.
     limits = [ax.get_ylim() for ax in axes if ax.collections]
     for ax in axes:
@@ -47,11 +43,9 @@ def heatmap(
     A cell reaches half-way, on the logarithmic axes, to the neighbouring epochs and widths that
     were evaluated. Combinations without a value are grey.
     """
-    text = TEST_ERROR if column == "test_error" else MEASURES[column]
-    data = training_course(experiment, column, text.scale)
-    name = text.title.lower() if column == "test_error" else text.title
+    text, data = describe(column), training_course(experiment, column)
     drawing.record(
-        panel, name, experiment.name,
+        panel, text.short or text.title, experiment.name,
         x=data["width"], y=data["epoch"], value=data["mean"], value_std=data["std"],
         seeds=data["seeds"],
     )  # fmt: skip

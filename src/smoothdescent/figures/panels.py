@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from smoothdescent.figures import style
-from smoothdescent.figures.experiment import (
-    ExperimentTables,
-    final_errors,
-    final_volumes,
-)
+from smoothdescent.figures.drawing import Drawing
+from smoothdescent.tables.columns import MEASURES, describe
+from smoothdescent.tables.experiment import ExperimentTables, final_errors, final_volumes
 
 WIDTH_LABEL = "base width $w$"
 
 
-@dataclass(frozen=True)
-class Measure:
-    """How a measure is written: its name, its unit, and the factor from table to axis."""
-
-    title: str
-    unit: str
-    scale: float = 1.0
-
-    @property
-    def label(self) -> str:
-        """The name with the unit."""
-        return f"{self.title} ({self.unit})"
-
-
-# The input is the normalised image. The tangent Hessian is a difference of Jacobians divided by a
-# pure number, so both norms have the same unit.
-MEASURES = {
-    "accuracy": Measure("Training accuracy", "%", 100.0),
-    "crossentropy": Measure("Cross-entropy", "nats"),
-    "jacobian_norm": Measure("Jacobian norm", "nats per unit input"),
-    "hessian_norm": Measure("Hessian norm", "nats per unit input"),
-}
-NORMS = ("jacobian_norm", "hessian_norm")
-TEST_ERROR = Measure("Test error", "%", 100.0)
-
-ERRORS = {
-    "test_error": ("test error", style.VERMILLION, "-"),
-    "train_error": ("training error", style.BLUE, "--"),
-    "test_error_corrupted": ("corrupted classes", style.VERMILLION, "-"),
-    "test_error_unperturbed": ("unperturbed classes", style.BLUE, "-"),
+# Colour and dashes of an error's line.
+ERROR_LINES = {
+    "test_error": (style.VERMILLION, "-"),
+    "train_error": (style.BLUE, "--"),
+    "test_error_corrupted": (style.VERMILLION, "-"),
+    "test_error_unperturbed": (style.BLUE, "-"),
 }
 
 # The least height of an axis of errors, in percentage points: less is noise.
@@ -62,44 +35,6 @@ SPARSE_WIDTHS = 20
 
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
-
-PLOTTED = {
-    "panel": "string",
-    "experiment": "string",
-    "series": "string",
-    "x": "float64",
-    "y": "float64",
-    "y_std": "float64",
-    "value": "float64",
-    "value_std": "float64",
-    "seeds": "Int64",
-}
-
-
-@dataclass
-class Drawing:
-    """A figure, the numbers on it, and what the axes of its panels are called."""
-
-    figure: Figure
-    axes: dict[str, dict[str, str]] = field(default_factory=dict)
-    _columns: dict[str, list[object]] = field(default_factory=lambda: {key: [] for key in PLOTTED})
-
-    def record(self, panel: str, series: str, experiment: str | None, **numbers: Any) -> None:
-        """Add plotted numbers: x and y, with y_std or, on a heatmap, value and value_std."""
-        count = len(numbers["x"])
-        columns = {"panel": [panel] * count, "series": [series] * count, **numbers}
-        columns["experiment"] = [experiment] * count
-        for name, values in self._columns.items():
-            values.extend(columns.get(name, [np.nan] * count))
-
-    def label(self, panel: str, **labels: str) -> None:
-        """Add the names, with units, of a panel's axes."""
-        self.axes[panel] = labels
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The plotted numbers in long form, with the columns of `PLOTTED`."""
-        return pd.DataFrame(self._columns).astype(PLOTTED)
 
 
 def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
@@ -114,15 +49,14 @@ def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
     ax.plot(data["width"], data["mean"], color=color, marker="o", markeredgewidth=0, **line)
 
 
-def measure_over_volumes(
+def _curves_over_width(
     drawing: Drawing, ax: Axes, experiment: ExperimentTables, measure: str, subset: str, panel: str
 ) -> None:
     """Plot one measure against width, one curve per volume, at the end of training.
 
     The unit is written at the axis; the caller writes the titles.
     """
-    text = MEASURES[measure]
-    data = final_volumes(experiment, measure, subset, text.scale)
+    text, data = describe(measure), final_volumes(experiment, measure, subset)
     colours = style.volume_colours(len(experiment.volumes))
     # The point itself is drawn last, above the volumes.
     for volume, colour in reversed(list(zip(experiment.volumes, colours, strict=True))):
@@ -142,54 +76,55 @@ def measure_over_volumes(
         no_data(ax)
 
 
-def scale_measures(axes: list[Axes], experiment: ExperimentTables, subsets: list[str]) -> None:
-    """Choose the y axes of four panels, or columns that share axes: linear from zero, or log.
+def measures_over_volumes(
+    drawing: Drawing,
+    rows: dict[str, list[Axes]],
+    experiment: ExperimentTables,
+    measures: list[str],
+    prefix: str = "",
+) -> None:
+    """Plot measures over volumes, a panel for each of them and each subset of samples.
+
+    Args:
+        drawing: the figure.
+        rows: the panels of each subset 'all', 'clean' or 'noisy', in the order of `measures`. Those
+            of a measure share their y axis.
+        experiment: the tables.
+        measures: columns of `sharpness.parquet`.
+        prefix: put before the measure's name to name the panel in the plotted table.
+    """
+    for subset, axes in rows.items():
+        name = prefix if subset == "all" else f"{prefix}{subset} "
+        for ax, measure in zip(axes, measures, strict=True):
+            _curves_over_width(drawing, ax, experiment, measure, subset, f"{name}{measure}")
+    for measure, *column in zip(measures, *rows.values(), strict=True):
+        _scale(column[0], experiment, measure, list(rows))
+        title = describe(measure).title
+        if measure == "hessian_norm" and experiment.normalisation != "equation5":
+            title = f"{title} ({experiment.normalisation})"
+        column[0].set_title(title)
+        column[-1].set_xlabel(WIDTH_LABEL)
+
+
+def _scale(ax: Axes, experiment: ExperimentTables, measure: str, subsets: list[str]) -> None:
+    """Choose the y axis of a measure: linear, from zero if it is not negative, or logarithmic.
 
     The norms fall towards zero past the threshold, whatever the axis; what has to stay visible is
     the peak of each curve. Their axis is logarithmic if the peaks, over all volumes and `subsets`,
     differ by more than LINEAR_RANGE, and then ends at a tenth of the lowest peak.
     """
-    for ax, measure in zip(axes, MEASURES, strict=True):
-        values = [final_volumes(experiment, measure, subset, 1.0) for subset in subsets]
-        peaks = pd.concat(rows.groupby("volume")["mean"].max() for rows in values).dropna()
-        if peaks.empty:
-            ax.set_yticks([])
-            continue
-        if measure == "accuracy":
-            ax.set_ylim(0, 103)
-            continue
+    values = pd.concat(final_volumes(experiment, measure, s).assign(subset=s) for s in subsets)
+    peaks = values.groupby(["subset", "volume"])["mean"].max().dropna()
+    if peaks.empty:
+        ax.set_yticks([])
+    elif measure == "accuracy":
+        ax.set_ylim(0, 103)
+    elif values["mean"].min() >= 0:
         ax.set_ylim(bottom=0)
         peaks = peaks[peaks > 0]
-        if measure in NORMS and len(peaks) and peaks.max() > LINEAR_RANGE * peaks.min():
+        if describe(measure).norm and len(peaks) and peaks.max() > LINEAR_RANGE * peaks.min():
             ax.set_yscale("log")
             ax.set_ylim(peaks.min() / 10, peaks.max() * 2)
-
-
-def row_of_measures(
-    drawing: Drawing,
-    axes: list[Axes],
-    experiment: ExperimentTables,
-    subset: str,
-    prefix: str = "",
-) -> None:
-    """Plot the four measures over volumes on four axes; `scale_measures` then sets the y axes.
-
-    Args:
-        drawing: the figure.
-        axes: four panels, in the order of MEASURES.
-        experiment: the tables.
-        subset: 'all', 'clean' or 'noisy'.
-        prefix: put before the measure's name to name the panel in the plotted table.
-    """
-    for ax, measure in zip(axes, MEASURES, strict=True):
-        measure_over_volumes(drawing, ax, experiment, measure, subset, f"{prefix}{measure}")
-
-
-def title_measures(axes: list[Axes], experiment: ExperimentTables) -> None:
-    """Write the measures' names above four panels."""
-    for ax, (name, measure) in zip(axes, MEASURES.items(), strict=True):
-        plain = name != "hessian_norm" or experiment.normalisation == "equation5"
-        ax.set_title(measure.title if plain else f"{measure.title} ({experiment.normalisation})")
 
 
 def volume_handles(experiment: ExperimentTables) -> tuple[str, list[Line2D]]:
@@ -207,11 +142,7 @@ def volume_handles(experiment: ExperimentTables) -> tuple[str, list[Line2D]]:
 
 
 def errors_over_width(
-    drawing: Drawing,
-    ax: Axes,
-    experiment: ExperimentTables,
-    columns: tuple[str, str],
-    panel: str,
+    drawing: Drawing, ax: Axes, experiment: ExperimentTables, columns: tuple[str, str], panel: str
 ) -> None:
     """Plot two errors at the end of training, in per cent, against width.
 
@@ -222,7 +153,7 @@ def errors_over_width(
     """
     right = _axis_at_the_right(ax)
     for column, target in zip(columns, (ax, right), strict=True):
-        name, colour, dashes = ERRORS[column]
+        name, (colour, dashes) = describe(column).short, ERROR_LINES[column]
         data = final_errors(experiment, column)
         curve(target, data, colour, linestyle=dashes, label=name)
         drawing.record(
@@ -283,32 +214,34 @@ def panel_title(ax: Axes, experiment: ExperimentTables, columns: int, heading: s
     ax.set_title("\n".join(lines), fontsize=7)
 
 
-def one_row_of_measures(experiment: ExperimentTables) -> Drawing:
-    """Draw the figure of the four measures over volumes, all training samples, in one row."""
-    drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.3))
-    axes = list(drawing.figure.subplots(1, 4))
-    row_of_measures(drawing, axes, experiment, "all")
-    scale_measures(axes, experiment, ["all"])
-    title_measures(axes, experiment)
-    for ax in axes:
-        ax.set_xlabel(WIDTH_LABEL)
+def measures_figure(experiment: ExperimentTables) -> Drawing:
+    """Draw the figure of the measures over volumes, all training samples, four in a row."""
+    measures = experiment.measures
+    rows = -(-len(measures) // 4)
+    drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.3 * rows))
+    axes = _panels(drawing.figure.subplots(rows, 4, squeeze=False).flat, len(measures))
+    measures_over_volumes(drawing, {"all": axes}, experiment, measures)
     headline(drawing.figure, experiment)
     volume_legend(drawing.figure, experiment)
     return drawing
+
+
+def _panels(axes: Iterable[Axes], count: int) -> list[Axes]:
+    """Return the first `count` panels of a grid; the others stay empty."""
+    axes = list(axes)
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return axes[:count]
 
 
 def clean_and_noisy_rows(
     drawing: Drawing, grid: np.ndarray, experiment: ExperimentTables, prefix: str = ""
 ) -> None:
     """Plot the four measures around clean (first row) and noisy samples on a 2 x 4 grid of axes."""
-    subsets = ["clean", "noisy"]
-    for axes, subset in zip(grid, subsets, strict=True):
-        row_of_measures(drawing, list(axes), experiment, subset, f"{prefix}{subset} ")
+    rows = {subset: list(axes) for subset, axes in zip(("clean", "noisy"), grid, strict=True)}
+    measures_over_volumes(drawing, rows, experiment, list(MEASURES), prefix)
+    for subset, axes in rows.items():
         axes[0].set_ylabel(f"{subset} samples\n%")
-    scale_measures(list(grid[0]), experiment, subsets)
-    title_measures(list(grid[0]), experiment)
-    for ax in grid[1]:
-        ax.set_xlabel(WIDTH_LABEL)
 
 
 def volume_legend(figure: Figure, experiment: ExperimentTables) -> None:
@@ -326,16 +259,20 @@ def legend_cell(ax: Axes, experiment: ExperimentTables, errors: Axes) -> None:
     ax.legend(handles=handles, title=title, loc="lower left", ncols=2, alignment="left")
 
 
-def errors_and_measures(drawing: Drawing, grid: np.ndarray, experiment: ExperimentTables) -> None:
-    """Plot the errors (a), the four measures over volumes (b) and a legend on 2 x 3 axes."""
-    errors, measures = grid[0, 0], [grid[0, 1], grid[0, 2], grid[1, 1], grid[1, 2]]
+def errors_and_measures_rows(experiment: ExperimentTables) -> int:
+    """Return the rows of `errors_and_measures`: two, and more for measures beside the four."""
+    return -(-(2 + len(experiment.measures)) // 3)
+
+
+def errors_and_measures(drawing: Drawing, parent: FigureBase, experiment: ExperimentTables) -> None:
+    """Plot the errors (a), the measures over volumes (b) and a legend on rows of three axes."""
+    grid = parent.subplots(errors_and_measures_rows(experiment), 3)
+    errors = grid[0, 0]
+    cells = [*grid[0, 1:], *grid[1, 1:], *grid[2:].flat]
+    measures = _panels(cells, len(experiment.measures))
     errors_over_width(drawing, errors, experiment, ("test_error", "train_error"), "a")
     errors.set_title("Error")
-    row_of_measures(drawing, measures, experiment, "all", prefix="b ")
-    scale_measures(measures, experiment, ["all"])
-    title_measures(measures, experiment)
-    for ax in measures:
-        ax.set_xlabel(WIDTH_LABEL)
+    measures_over_volumes(drawing, {"all": measures}, experiment, experiment.measures, "b ")
     style.panel_letter(errors, "a")
     style.panel_letter(measures[0], "b")
     legend_cell(grid[1, 0], experiment, errors)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,13 @@ _SETTINGS = {
 }
 
 
-def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function draw with the settings of this module, whatever the caller's are."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(_SETTINGS)
-            return draw(*args, **kwargs)
-
-    return wrapper
+@contextlib.contextmanager
+def look() -> Iterator[None]:
+    """Draw with the settings of this module, whatever the caller's are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -78,14 +74,14 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-@styled
+@look()
 def add_lines(figure: Figure, lines: list[str]) -> None:
     """Write the last lines above a figure, which grows by them."""
     figure.suptitle("\n".join(filter(None, [figure.get_suptitle(), *lines])))
     figure.set_figheight(figure.get_figheight() + 0.14 * len(lines))
 
 
-@styled
+@look()
 def save(figure: Figure, table: pd.DataFrame, stem: str | Path, metadata: dict[str, Any]) -> None:
     """Write a figure as PDF and PNG, and beside them the numbers that it shows as Parquet.
 

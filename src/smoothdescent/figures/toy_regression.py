@@ -26,7 +26,7 @@ MAX_STEPS = 20_000
 
 
 @dataclass(frozen=True)
-class Samples:
+class ScalarSamples:
     """Scalar data: inputs x in (-1, 1), targets y, and which targets are displaced; all [N]."""
 
     x: np.ndarray
@@ -42,7 +42,7 @@ class Regression:
     absolute errors at the samples.
     """
 
-    samples: Samples
+    samples: ScalarSamples
     grid: np.ndarray
     truth: np.ndarray
     polynomial: np.ndarray
@@ -75,7 +75,7 @@ def true_function(x: np.ndarray) -> np.ndarray:
     return 0.6 * np.sin(3.0 * x) + 0.3 * x
 
 
-def draw_samples() -> Samples:
+def draw_samples() -> ScalarSamples:
     """Draw inputs on a jittered grid; displace every fifth target by +-NOISE in turn."""
     random = numpy_generator(0, "toy-regression")
     centres = np.linspace(-0.98, 0.98, SAMPLES)
@@ -83,10 +83,10 @@ def draw_samples() -> Samples:
     index = np.arange(SAMPLES)
     is_noisy = index % 5 == 3
     displacement = np.where(index // 5 % 2 == 0, NOISE, -NOISE)
-    return Samples(x, true_function(x) + np.where(is_noisy, displacement, 0.0), is_noisy)
+    return ScalarSamples(x, true_function(x) + np.where(is_noisy, displacement, 0.0), is_noisy)
 
 
-def fit_polynomial(samples: Samples, inputs: np.ndarray) -> np.ndarray:
+def fit_polynomial(samples: ScalarSamples, inputs: np.ndarray) -> np.ndarray:
     """Fit Legendre coefficients by gradient descent from zero and evaluate them at `inputs`.
 
     The step is the inverse of the squared loss's largest curvature. From zero, gradient descent
@@ -103,7 +103,7 @@ def fit_polynomial(samples: Samples, inputs: np.ndarray) -> np.ndarray:
     return legendre.legval(inputs, coefficients)
 
 
-def fit_network(samples: Samples, inputs: np.ndarray) -> np.ndarray:
+def fit_network(samples: ScalarSamples, inputs: np.ndarray) -> np.ndarray:
     """Fit a network with one hidden tanh layer and evaluate it at `inputs`.
 
     All weights and biases are trained, by gradient descent with momentum on the squared loss.

@@ -163,6 +163,7 @@ def _measuring(
             paths=Paths(settings.paths.family, settings.paths.directions, settings.paths.strengths),
             tangent=Tangent(jitters=settings.jitters, step_size=settings.step_size),
             volumes=volumes,
+            measures=settings.measures,
             device=device,
             dtype=getattr(torch, settings.dtype),
             memory=memory,

@@ -20,8 +20,7 @@ from smoothdescent.sharpness.planning import Plan, parse_memory, plan
 from smoothdescent.sharpness.precision import full_precision, wide_dtype
 from smoothdescent.sharpness.tangent import NormalisedImages, Tangent, jitter_coefficients
 from smoothdescent.sharpness.volumes import segment_lengths, volume_integrals
-
-STANDARD_MEASURES = ("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq")
+from smoothdescent.tables.columns import STANDARD_MEASURES
 
 
 def measure(
@@ -62,7 +61,7 @@ def measure(
         paths: path family with its directions and strengths; default `SVDPaths()`.
         tangent: number, magnitude and step of the colour jitters; default `Tangent()`.
         volumes: measure volumes 0 to this number; None: all K of them.
-        measures: names of registered measures, the table's columns.
+        measures: registered measures or import paths, see `find_measures`; the table's columns.
         layout: `NCHW` or `NHWC`; the default tells by which axis has as many entries as `mean`.
         seed: seed of the jitters.
         device: where to compute; default: where the network's parameters are.
@@ -84,7 +83,7 @@ def measure(
     """
     paths = SVDPaths() if paths is None else paths
     tangent = Tangent() if tangent is None else tangent
-    chosen = find_measures(tuple(measures))
+    chosen = find_measures(measures)
     device = _find_device(network, device, dtype)
     budget = parse_memory(memory, device)
     paths = _first_volumes(paths, volumes)

@@ -1,11 +1,14 @@
 """The measures, each a function of what was evaluated at a batch of points.
 
-A new measure is one function with the decorator `register_measure`.
+A new measure is one function with the decorator `register_measure`; `measure.measures` in
+`config.yaml` asks for it by its import path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,12 +60,17 @@ def register_measure(
     return register
 
 
-def find_measures(names: tuple[str, ...]) -> list[Measure]:
+def find_measures(names: Sequence[str]) -> list[Measure]:
     """Return the named measures.
 
+    Args:
+        names: registered names such as `jacobian_norm`, or `package.module:margin` for the `margin`
+            that the module registers when it is imported.
+
     Raises:
-        UserError: an unknown or repeated name, or none.
+        UserError: an unknown or repeated name, or none, or a module that cannot be imported.
     """
+    names = tuple(_import_measure(name) for name in names)
     for name in names:
         if name not in MEASURES:
             raise UserError(
@@ -72,6 +80,22 @@ def find_measures(names: tuple[str, ...]) -> list[Measure]:
     if not names or len(set(names)) != len(names):
         raise UserError(f"measures is {names}; expected at least one name, each once")
     return [MEASURES[name] for name in names]
+
+
+def _import_measure(path: str) -> str:
+    """Import the module of an import path, if it is one, and return the measure's name."""
+    module, _, name = path.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+    except Exception as error:  # whatever a user's own module may raise
+        raise UserError(f"measure {path!r} cannot be imported: {error}") from error
+    return name
+
+
+def measure_sources(names: Sequence[str]) -> set[str]:
+    """Return the source files of measures, whose code determines results; see `find_measures`."""
+    return {inspect.getsourcefile(measure.function) for measure in find_measures(names)}
 
 
 @register_measure("accuracy")

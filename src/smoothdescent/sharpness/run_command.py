@@ -36,6 +36,7 @@ from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.sharpness import Paths, Tangent, measure
+from smoothdescent.sharpness.measures import measure_sources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +113,7 @@ def checkpoints(
             resolved.measuring_identity,
             samples.store.sha256,
             samples.labels_sha256,
-            measuring_code(experiment.network),
+            measuring_code(experiment),
         ]
     )
     found = []
@@ -242,6 +243,7 @@ def measure_checkpoint(
             magnitude=how.jitter_magnitude,
         ),
         volumes=None if checkpoint.identity["volumes"] == "all" else 0,
+        measures=how.measures,
         seed=how.seed,
         device=device,
         dtype=getattr(torch, how.dtype),
@@ -277,7 +279,7 @@ def _with_keys(table: pa.Table, samples: MeasuredSamples, source: dict[str, str]
     return pa.table({**keys, **measures})
 
 
-def measuring_code(network: str) -> str:
+def measuring_code(experiment: Experiment) -> str:
     """Return a hash of the code that determines a measurement."""
     package = Path(__file__).parents[1]
     sharpness = (path for path in package.glob("sharpness/*.py") if "command" not in path.name)
@@ -287,5 +289,6 @@ def measuring_code(network: str) -> str:
         *sharpness,
         *package.glob("networks/*.py"),
         *package.glob("kernels/*.py"),
-        network_source(network),
+        network_source(experiment.network),
+        *measure_sources(experiment.measure.measures),
     )

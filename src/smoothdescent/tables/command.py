@@ -20,10 +20,8 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import write_table, write_text
 from smoothdescent.provenance import provenance
 from smoothdescent.sharpness.normalisation import hessian_norm
+from smoothdescent.tables.columns import KEYS, measures_of
 from smoothdescent.tables.runs import noted, read_runs
-
-MEASURES = ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm", "path_length"]
-KEYS = ["experiment", "width", "seed", "epoch"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +76,7 @@ def checkpoint_means(path: Path, table: pa.Table, experiment: Experiment) -> pd.
         One row for each subset that has samples and each volume.
     """
     table = table.to_pandas()
-    for measure in ("crossentropy", "jacobian_norm", "hessian_sumsq"):
+    for measure in measures_of(table):
         odd = table[~np.isfinite(table[measure])]
         if len(odd):
             # A mean would pass over NaN in silence.
@@ -87,12 +85,14 @@ def checkpoint_means(path: Path, table: pa.Table, experiment: Experiment) -> pd.
                 f"{odd['sample_id'].iloc[0]}, expected a finite number; the network's outputs "
                 "overflow at this checkpoint"
             )
-    table["hessian_norm"] = hessian_norm(
-        table["hessian_sumsq"],
-        jitters=experiment.measure.jitters,
-        step_size=experiment.measure.step_size,
-        normalisation=experiment.measure.hessian,
-    )
+    if "hessian_sumsq" in table:
+        table["hessian_sumsq"] = hessian_norm(
+            table["hessian_sumsq"],
+            jitters=experiment.measure.jitters,
+            step_size=experiment.measure.step_size,
+            normalisation=experiment.measure.hessian,
+        )
+    table = table.rename(columns={"hessian_sumsq": "hessian_norm"})
     subsets = {"all": table, "clean": table[~table["is_noisy"]], "noisy": table[table["is_noisy"]]}
     return pd.concat(
         [_means(rows, subset) for subset, rows in subsets.items() if len(rows)], ignore_index=True
@@ -101,7 +101,7 @@ def checkpoint_means(path: Path, table: pa.Table, experiment: Experiment) -> pd.
 
 def _means(rows: pd.DataFrame, subset: str) -> pd.DataFrame:
     groups = rows.groupby([*KEYS, "volume"], observed=True)
-    means = groups[MEASURES].mean()
+    means = groups[[*measures_of(rows), "path_length"]].mean()
     means.insert(0, "samples", groups.size())
     means = means.reset_index()
     means.insert(4, "subset", subset)

@@ -18,25 +18,8 @@ from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.networks.weights import load_tensors, save_tensors
 from smoothdescent.randomness import derive_seed
+from smoothdescent.tables.columns import HISTORY_COLUMNS
 from smoothdescent.training.optimizers import build_optimizer
-
-HISTORY_COLUMNS = (
-    "epoch",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "train_loss_all",
-    "train_loss_clean",
-    "train_loss_noisy",
-    "train_accuracy_all",
-    "train_accuracy_clean",
-    "train_accuracy_noisy",
-    "test_loss",
-    "test_error",
-    "test_error_corrupted",
-    "test_error_unperturbed",
-)
-
 
 _GLOBAL_GENERATOR = threading.Lock()  # runs side by side would mix their draws
 

@@ -11,12 +11,15 @@ rules.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
-from smoothdescent.figures.experiment import add_tables_argument, read_experiments
+import pandas as pd
+
 from smoothdescent.files import write_table, write_text
 from smoothdescent.provenance import provenance
-from smoothdescent.verdict.findings import decide_all, to_table
+from smoothdescent.tables.experiment import add_tables_argument, read_all_tables
+from smoothdescent.verdict.findings import decide_all
 from smoothdescent.verdict.report import tally, to_html, to_markdown
 
 
@@ -33,14 +36,15 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: a table cannot be read, or two folders hold the same experiment.
     """
-    experiments = read_experiments(args.tables)
+    experiments = read_all_tables(args.tables)
     findings = decide_all(experiments)
     metadata = {
         "sources": {name: experiment.sources for name, experiment in experiments.items()},
         "thresholds": {name: experiment.threshold for name, experiment in experiments.items()},
         **provenance(),
     }
-    write_table(args.output_parquet, to_table(findings), metadata)
+    table = pd.DataFrame([asdict(finding) for finding in findings])
+    write_table(args.output_parquet, table, metadata)
     write_text(args.output_md, to_markdown(findings, experiments))
     write_text(args.output_html, to_html(findings, experiments))
     print(tally(findings))

@@ -12,7 +12,6 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.05
 
@@ -106,11 +105,15 @@ class Curve:
 def _range_quantile(points: int, freedom: int) -> float:
     if points < 2 or freedom == 0:
         return 1.0
+    from scipy import stats
+
     return float(stats.studentized_range.ppf(1 - LEVEL, points, freedom))
 
 
 def t_quantile(freedom: int, comparisons: int = 1) -> float:
     """Return the two-sided critical value of Student's t, Bonferroni-corrected."""
+    from scipy import stats
+
     return float(stats.t.ppf(1 - LEVEL / 2 / comparisons, freedom)) if freedom else 1.0
 
 

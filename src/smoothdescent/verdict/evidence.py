@@ -39,12 +39,12 @@ class Evidence:
     clearance: float = math.inf
     parts: tuple[Evidence, ...] = ()
 
-    @property
-    def interval(self) -> str:
-        """The interval in words."""
-        if not (math.isfinite(self.low) or math.isfinite(self.high)):
-            return "no interval: one seed only"
-        return f"95\u00a0% interval {self.low:.3g} to {self.high:.3g}"
+
+def interval(low: float, high: float) -> str:
+    """Return an interval in words."""
+    if not (math.isfinite(low) or math.isfinite(high)):
+        return "no interval: one seed only"
+    return f"95\u00a0% interval {low:.3g} to {high:.3g}"
 
 
 def compare(
@@ -78,17 +78,9 @@ def compare(
     near = low if above is not None else high
     clearance = (value - bound) / (value - near) if holds and value != near else math.inf
     known = math.isfinite(low) or math.isfinite(high)
-    evidence = Evidence(
-        decide(holds, fails),
-        told(value),
-        told(low) if known else -math.inf,
-        told(high) if known else math.inf,
-        unit,
-        subject,
-        "",
-        clearance,
-    )
-    return replace(evidence, text=sentence(f"{words} ({evidence.interval})."))
+    low, high = (told(low), told(high)) if known else (-math.inf, math.inf)
+    text = sentence(f"{words} ({interval(low, high)}).")
+    return Evidence(result_of(holds, fails), told(value), low, high, unit, subject, text, clearance)
 
 
 def sentence(text: str) -> str:
@@ -96,7 +88,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def decide(holds: bool, fails: bool) -> str:
+def result_of(holds: bool, fails: bool) -> str:
     """Return the result of a rule from its two conditions."""
     return HOLDS if holds else FAILS if fails else UNDECIDED
 

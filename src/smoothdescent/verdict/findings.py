@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-import pandas as pd
-
-from smoothdescent.figures.experiment import ExperimentTables
-from smoothdescent.verdict import ALL, STATEMENTS, Statement
-from smoothdescent.verdict.evidence import UNDECIDED, Evidence, TooLittleData, sentence
+from smoothdescent.tables.experiment import ExperimentTables
+from smoothdescent.verdict.evidence import (
+    RESULTS,
+    UNDECIDED,
+    Evidence,
+    TooLittleData,
+    sentence,
+    verb,
+)
+from smoothdescent.verdict.statement import ALL
+from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def decide_all(experiments: dict[str, ExperimentTables]) -> list[Finding]:
     return [
         decide_one(number, name, experiments.get(name))
         for number, statement in STATEMENTS.items()
-        for name in (*statement.experiments, *(others if statement.general else ()))
+        for name in (*statement.figures, *(others if statement.general else ()))
     ]
 
 
@@ -57,7 +61,7 @@ def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> F
     try:
         if experiment is None:
             raise TooLittleData(f"the tables of {name} are not given")
-        evidence = _rule(statement)(experiment)
+        evidence = statement.decide(experiment)
     except TooLittleData as lack:
         evidence = Evidence(
             UNDECIDED, math.nan, math.nan, math.nan, "", "", sentence(f"{lack}".rstrip(".") + ".")
@@ -74,15 +78,33 @@ def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> F
         rule=statement.rule,
         result=evidence.result,
         reason=evidence.text,
-        figures=list(statement.figures_of(name)),
+        figures=list(statement.figures.get(name, ())),
     )
 
 
-def _rule(statement: Statement) -> Callable[[ExperimentTables], Evidence]:
-    module, function = statement.function.split(":")
-    return getattr(importlib.import_module(f"smoothdescent.verdict.{module}"), function)
+def mark(figure: str, experiments: dict[str, ExperimentTables]) -> str:
+    """Return one line for a figure: the result of each statement that it shows.
 
+    The statements are decided here, from the tables that the figure draws. Were they read from the
+    verdict, a figure by name would need the tables of all experiments.
 
-def to_table(findings: list[Finding]) -> pd.DataFrame:
-    """Return one row per finding."""
-    return pd.DataFrame([asdict(finding) for finding in findings])
+    Args:
+        figure: such as 'figure2'; an experiment that is not the paper's has a figure of its name.
+        experiments: those that the figure shows, by name.
+
+    Returns:
+        Such as 'Verdict: statements 2, 3 hold; 6 fails; 13 undecided'; empty if the figure shows
+        none.
+    """
+    numbers: dict[str, list[str]] = {result: [] for result in RESULTS}
+    for number, name in statements_of(figure, list(experiments)):
+        numbers[decide_one(number, name, experiments[name]).result].append(str(number))
+    groups = [
+        f"{', '.join(found)} {verb(result, len(found))}"
+        for result, found in numbers.items()
+        if found
+    ]
+    if not groups:
+        return ""
+    plural = "s" if "," in groups[0] else ""
+    return f"Verdict: statement{plural} {'; '.join(groups)}"

@@ -14,7 +14,7 @@ applies the same best-of-all to the bounds.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,12 +25,13 @@ from smoothdescent.verdict.evidence import (
     UNDECIDED,
     Evidence,
     TooLittleData,
-    decide,
+    interval,
+    result_of,
     sentence,
 )
 
-# A peak that is certainly smaller than this part of the curve's range is none that a reader of the
-# figure would see. It tells 'fails' from 'undecided' alone; no peak holds because of it.
+# A reader of the figure would not see a peak that is certainly smaller than this part of the
+# curve's range. It only tells 'fails' from 'undecided'; no peak holds because of it.
 VISIBLE = 0.1
 DRAWS = 1000
 
@@ -100,31 +101,22 @@ def height(curve: Curve, threshold: float | None) -> Height:
     return Height(value, low, best(differences + half, inside)[0], peak, before)
 
 
-def peak(
-    curve: Curve,
-    threshold: float | None,
-    subject: str,
-    unit: str,
-    axis: str = "w",
-    seen: float = VISIBLE,
-) -> Evidence:
+def peak(curve: Curve, threshold: float | None, subject: str, unit: str) -> Evidence:
     """Return the evidence for a peak of a curve.
 
     It holds if the interval of the height lies above zero. It fails if the interval ends below
-    `seen` times the curve's range. It is undecided in between.
+    VISIBLE times the curve's range. It is undecided in between.
 
     Args:
         curve: the means and their noise.
         threshold: the interpolation threshold, near which the peak must lie; None: anywhere.
         subject: what the curve shows, for the text.
         unit: of the values; the height of a logarithmic curve is given as a ratio, 'times'.
-        axis: letter of the points in the text.
-        seen: see VISIBLE.
     """
     found = height(curve, threshold)
     holds = found.low > 0
-    result = decide(holds, found.high <= seen * curve.range)
-    where = f"{axis} = {curve.x[found.peak]:g}"
+    result = result_of(holds, found.high <= VISIBLE * curve.range)
+    where = f"w = {curve.x[found.peak]:g}"
     top = curve.mean[found.peak]
     rise, fall = top - curve.mean[found.before], top - curve.mean[-1]
     told = math.exp if curve.logarithmic else float
@@ -132,21 +124,11 @@ def peak(
     value, low, high = told(found.value), -math.inf, math.inf
     if curve.freedom:
         low, high = told(found.low), told(found.high)
-    evidence = Evidence(
-        result,
-        value,
-        low,
-        high,
-        unit,
-        f"{subject}, peak height",
-        "",
-        found.value / (found.value - found.low) if holds and found.low < found.value else math.inf,
-    )
     if result == HOLDS:
         text = (
             f"{subject} peaks at {where}: {told(rise):.3g} {unit} {_ABOVE[curve.logarithmic]}"
-            f"{axis} = {curve.x[found.before]:g} and {told(fall):.3g} {unit} "
-            f"{_ABOVE[curve.logarithmic]}the last, {axis} = {curve.x[-1]:g}"
+            f"w = {curve.x[found.before]:g} and {told(fall):.3g} {unit} "
+            f"{_ABOVE[curve.logarithmic]}the last, w = {curve.x[-1]:g}"
         )
     elif result == UNDECIDED:
         text = f"{subject}: a peak at {where} is not told from the noise between seeds"
@@ -154,9 +136,11 @@ def peak(
         text = f"{subject} has no peak{'' if threshold is None else ' near the threshold'}"
         elsewhere = height(curve, None)
         if elsewhere.low > 0:
-            text += f", but one at {axis} = {curve.x[elsewhere.peak]:g}"
-    text = f"{text} (height {value:.3g} {unit}, {evidence.interval})."
-    return replace(evidence, text=sentence(text))
+            text += f", but one at w = {curve.x[elsewhere.peak]:g}"
+    text = sentence(f"{text} (height {value:.3g} {unit}, {interval(low, high)}).")
+    sure = holds and found.low < found.value
+    clearance = found.value / (found.value - found.low) if sure else math.inf
+    return Evidence(result, value, low, high, unit, f"{subject}, peak height", text, clearance)
 
 
 _ABOVE = {False: "above ", True: "that at "}

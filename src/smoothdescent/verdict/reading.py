@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
-from smoothdescent.figures.experiment import ExperimentTables
+import numpy as np
+
+from smoothdescent.tables.columns import describe
+from smoothdescent.tables.experiment import ExperimentTables, course_rows, final_rows
 from smoothdescent.tables.threshold import last_evaluations
 from smoothdescent.verdict.curves import Curve
-from smoothdescent.verdict.evidence import TooLittleData
+from smoothdescent.verdict.evidence import Evidence, TooLittleData
+from smoothdescent.verdict.peaks import peak
 
-# Positive quantities that change by orders of magnitude, their noise with them: compared as ratios.
-RATIOS = ("jacobian_norm", "hessian_norm")
-NAMES = {
-    "test_error": "test error",
-    "test_error_corrupted": "test error on corrupted classes",
-    "test_error_unperturbed": "test error on unperturbed classes",
-    "accuracy": "accuracy",
-    "crossentropy": "cross-entropy",
-    "jacobian_norm": "Jacobian norm",
-    "hessian_norm": "Hessian norm",
-}
-UNITS = {"accuracy": "percentage points", "crossentropy": "nats"}
+if TYPE_CHECKING:
+    import pandas as pd
+
 SIDE = 2  # widths that a statement about both sides of the threshold needs on each
 EPOCHS = 24  # points of a curve over epochs
-
-
-def unit(column: str) -> str:
-    """Return the unit in which a column's curve is given where it is not compared as ratios."""
-    return UNITS.get(column, "units" if column in RATIOS else "percentage points")
+SIDES = {"cifar10": 32, "cifar100": 32}  # pixels
+TRAIN_IMAGES = {"cifar10": 50000, "cifar100": 50000}
 
 
 def subject(column: str, volume: int, subset: str = "all") -> str:
     """Name a measure, the volume and the samples."""
     where = "at the training points" if volume == 0 else f"over volume {volume}"
-    return f"{NAMES[column]} {where}" + ("" if subset == "all" else f", {subset} samples")
+    return f"{describe(column).text} {where}" + ("" if subset == "all" else f", {subset} samples")
 
 
 def threshold(experiment: ExperimentTables, sides: bool = True) -> int:
@@ -75,24 +66,19 @@ def by_width(frame: pd.DataFrame, column: str, source: str) -> tuple[np.ndarray,
 def final_error(experiment: ExperimentTables, column: str = "test_error") -> Curve:
     """Return an error at the end of training against width, in percentage points."""
     widths, values = by_width(last_evaluations(experiment.history), column, "history")
-    return Curve.of(widths, 100 * values)
+    return Curve.of(widths, describe(column).scale * values)
 
 
 def final_values(
     experiment: ExperimentTables, column: str, volume: int, subset: str = "all"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return widths [M] and a measure's means over samples [M, S] at the end of training.
-
-    Accuracies are in per cent.
-    """
-    table = experiment.sharpness
-    table = table[(table["subset"] == subset) & (table["volume"] == volume)]
+    """Return widths [M] and a measure's means over samples [M, S] at the end of training."""
+    table = final_rows(experiment, subset)
+    table = table[table["volume"] == volume]
     if table.empty:
         raise TooLittleData(f"sharpness.parquet has no {subset} samples at volume {volume}")
-    last = experiment.sharpness.groupby(["width", "seed"])["epoch"].max().rename("last")
-    table = table.merge(last, on=["width", "seed"])
-    widths, values = by_width(table[table["epoch"] == table["last"]], column, "sharpness")
-    return widths, 100 * values if column == "accuracy" else values
+    widths, values = by_width(table, column, "sharpness")
+    return widths, describe(column).scale * values
 
 
 def final_measure(
@@ -100,7 +86,21 @@ def final_measure(
 ) -> Curve:
     """Return a measure at the end of training against width, at the samples or over a volume."""
     widths, values = final_values(experiment, column, volume, subset)
-    return Curve.of(widths, values, logarithmic=column in RATIOS and positive(values))
+    return Curve.of(widths, values, logarithmic=describe(column).norm and positive(values))
+
+
+def error_peak(experiment: ExperimentTables, column: str) -> Evidence:
+    """Return the evidence that an error at the end of training peaks near the threshold."""
+    near, about = threshold(experiment), describe(column)
+    return peak(final_error(experiment, column), near, about.text, about.difference_unit)
+
+
+def measure_peak(
+    experiment: ExperimentTables, column: str, volume: int, subset: str = "all"
+) -> Evidence:
+    """Return the evidence that a measure at the end of training peaks near the threshold."""
+    near, curve = threshold(experiment), final_measure(experiment, column, volume, subset)
+    return peak(curve, near, subject(column, volume, subset), describe(column).difference_unit)
 
 
 def larger_volumes(experiment: ExperimentTables) -> list[int]:
@@ -122,23 +122,17 @@ def courses(experiment: ExperimentTables, column: str) -> dict[int, Curve]:
     however many epochs it has; the variance is pooled over the runs of all widths, which are
     independent. Evaluations are thinned to at most EPOCHS epochs, evenly in the logarithm.
     """
-    if column == "test_error":
-        table, factor = experiment.history, 100.0
-        if column not in table.columns:
-            raise TooLittleData(f"history.parquet has no values of {column!r}")
-        table = table.dropna(subset=[column])
-    else:
-        table, factor = experiment.sharpness, 1.0
-        table = table[(table["subset"] == "all") & (table["volume"] == 0)]
-    table = table[(table["epoch"] > 0) & table["epoch"].isin(_spread(table["epoch"].unique()))]
-    if table.empty:
+    table = course_rows(experiment, column)
+    if table.empty or column not in table.columns:
         raise TooLittleData(f"no values of {column!r} after epoch 0")
+    table = table[table["epoch"].isin(_spread(table["epoch"].unique()))]
     values = {
         int(width): rows.pivot(index="epoch", columns="seed", values=column).astype(float)
         for width, rows in table.groupby("width")
     }
+    factor = describe(column).scale
     numbers = {width: factor * _finite(frame.to_numpy()) for width, frame in values.items()}
-    logarithmic = column in RATIOS and all(positive(array) for array in numbers.values())
+    logarithmic = describe(column).norm and all(positive(array) for array in numbers.values())
     freedom, squares, count = 0, 0.0, 0
     for array in numbers.values():
         array = np.log(array) if logarithmic else array
@@ -160,12 +154,21 @@ def courses(experiment: ExperimentTables, column: str) -> dict[int, Curve]:
 
 
 def _spread(epochs: np.ndarray) -> np.ndarray:
-    """Return at most EPOCHS of the epochs > 0, evenly in the logarithm, with both ends."""
-    epochs = np.sort(epochs[epochs > 0])
+    """Return at most EPOCHS of epochs, evenly in the logarithm, with both ends."""
+    epochs = np.sort(epochs)
     if len(epochs) <= EPOCHS:
         return epochs
     wanted = np.linspace(np.log(epochs[0]), np.log(epochs[-1]), EPOCHS)
     return epochs[np.unique(np.abs(np.log(epochs)[None, :] - wanted[:, None]).argmin(axis=1))]
+
+
+def training_samples(config: dict[str, Any]) -> int | None:
+    """Return the number of training samples n, or None if the configuration does not tell."""
+    data = config.get("data", {})
+    if data.get("train_samples"):
+        return int(data["train_samples"])
+    stored = TRAIN_IMAGES.get(data.get("dataset")) or config.get("dataset", {}).get("train")
+    return stored - data.get("validation", 0) if stored else None
 
 
 def positive(values: np.ndarray) -> bool:

@@ -10,7 +10,8 @@ from html import escape
 import numpy as np
 
 from smoothdescent import __version__
-from smoothdescent.figures.experiment import ExperimentTables
+from smoothdescent.tables.columns import measures_of
+from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.evidence import FAILS, HOLDS, RESULTS, UNDECIDED, counted
 from smoothdescent.verdict.findings import Finding
 
@@ -155,7 +156,7 @@ def _thresholds(experiments: Mapping[str, ExperimentTables]) -> list[str]:
 def _left_out(experiment: ExperimentTables) -> str:
     """Say how many runs have values that no mean can include: they diverged."""
     table = experiment.sharpness
-    finite = np.isfinite(table[["crossentropy", "jacobian_norm", "hessian_norm"]]).all(axis=1)
+    finite = np.isfinite(table[measures_of(table)]).all(axis=1)
     runs = table[~finite][["width", "seed"]].drop_duplicates()
     return f", {len(runs)} run(s) with values that are not finite left out" if len(runs) else ""
 

@@ -1,28 +1,28 @@
-"""An experiment's two tables, and the selections of them that figures plot."""
+"""An experiment's two tables, read, and the selections of them that figures plot."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_metadata, read_table, sha256_file
+from smoothdescent.tables.columns import KEYS, MEASURES, SHARPNESS_KEYS, describe, measures_of
 from smoothdescent.tables.threshold import (
     final_train_accuracy,
     interpolation_threshold,
     last_evaluations,
 )
 
-HISTORY_COLUMNS = ["experiment", "width", "seed", "epoch", "train_accuracy_all", "test_error"]
-SHARPNESS_COLUMNS = ["experiment", "width", "seed", "epoch", "subset", "volume"]
-SHARPNESS_COLUMNS += ["accuracy", "crossentropy", "jacobian_norm", "hessian_norm"]
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ class ExperimentTables:
         return sorted(int(volume) for volume in self.sharpness["volume"].unique())
 
     @property
+    def measures(self) -> list[str]:
+        """The paper's four measures, which panels are laid out for, and those of the user."""
+        return [*dict.fromkeys([*MEASURES, *measures_of(self.sharpness)])]
+
+    @property
     def volume_strengths(self) -> tuple[str, list[str]]:
         """What a strength counts, and the strength at which each volume ends ('' if unknown)."""
         paths = self.config.get("measure", {}).get("paths", {})
@@ -95,7 +100,7 @@ class ExperimentTables:
 
 
 def add_tables_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare `--tables`, the folders that `read_experiments` reads."""
+    """Declare `--tables`, the folders that `read_all_tables` reads."""
     parser.add_argument(
         "--tables",
         nargs="+",
@@ -106,15 +111,15 @@ def add_tables_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_experiments(folders: list[Path]) -> dict[str, ExperimentTables]:
+def read_all_tables(folders: list[Path]) -> dict[str, ExperimentTables]:
     """Read the results folders of several experiments; return their tables by name.
 
     Raises:
-        UserError: two folders hold the same experiment, or see `read_experiment`.
+        UserError: two folders hold the same experiment, or see `read_tables`.
     """
     found: dict[str, tuple[Path, ExperimentTables]] = {}
     for folder in folders:
-        experiment = read_experiment(folder)
+        experiment = read_tables(folder)
         if experiment.name in found:
             raise UserError(
                 f"--tables names the experiment {experiment.name} twice: "
@@ -124,7 +129,7 @@ def read_experiments(folders: list[Path]) -> dict[str, ExperimentTables]:
     return {name: experiment for name, (_, experiment) in found.items()}
 
 
-def read_experiment(folder: str | Path) -> ExperimentTables:
+def read_tables(folder: str | Path) -> ExperimentTables:
     """Read `history.parquet` and `sharpness.parquet` of one experiment's results folder.
 
     Raises:
@@ -133,8 +138,8 @@ def read_experiment(folder: str | Path) -> ExperimentTables:
     """
     folder = Path(folder)
     paths = {"history": folder / "history.parquet", "sharpness": folder / "sharpness.parquet"}
-    history = _read(paths["history"], HISTORY_COLUMNS)
-    sharpness = _read(paths["sharpness"], SHARPNESS_COLUMNS)
+    history = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"])
+    sharpness = _read(paths["sharpness"], SHARPNESS_KEYS)
     metadata = {table: read_metadata(path) for table, path in paths.items()}
     names = sorted({*history["experiment"].unique(), *sharpness["experiment"].unique()})
     if len(names) != 1:
@@ -161,7 +166,7 @@ def read_experiment(folder: str | Path) -> ExperimentTables:
     )
 
 
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     table = read_table(path)
     missing = [name for name in columns if name not in table.column_names]
     if missing:
@@ -173,62 +178,67 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     return table.to_pandas()
 
 
-def over_seeds(frame: pd.DataFrame, keys: list[str], column: str, scale: float) -> pd.DataFrame:
+def over_seeds(frame: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
     """Average a column over seeds.
 
     Args:
         frame: one row per (keys, seed).
         keys: the columns that stay.
-        column: the column to average; values that are missing or not finite are left out.
-        scale: factor on the values, 100 for per cent.
+        name: the column to average; values that are missing or not finite are left out.
 
     Returns:
-        The keys, `mean`, `std` (sample standard deviation; missing for a single seed) and `seeds`
-        (how many have a value), one row per combination of keys that occurs, sorted.
+        The keys, `mean` and `std` in the column's unit (sample standard deviation; missing for a
+        single seed), and `seeds` (how many have a value), one row per combination of keys that
+        occurs, sorted; no rows if there is no such column.
     """
-    values = frame[column].astype(float)
-    finite = frame.assign(**{column: values.where(np.isfinite(values))})
-    statistics = finite.groupby(keys)[column].agg(["mean", "std", "count"]).reset_index()
-    statistics[["mean", "std"]] *= scale
+    if name not in frame.columns:
+        frame = frame.iloc[:0].assign(**{name: np.empty(0)})
+    values = frame[name].astype(float)
+    finite = frame.assign(**{name: values.where(np.isfinite(values))})
+    statistics = finite.groupby(keys)[name].agg(["mean", "std", "count"]).reset_index()
+    statistics[["mean", "std"]] *= describe(name).scale
     return statistics.rename(columns={"count": "seeds"})
 
 
-def final_errors(experiment: ExperimentTables, column: str) -> pd.DataFrame:
-    """Return an error of the history at the end of training against width, in per cent.
+def final_errors(experiment: ExperimentTables, name: str) -> pd.DataFrame:
+    """Return an error at the end of training against width: `over_seeds` by `width`.
 
     Args:
         experiment: the tables.
-        column: a column of the history, or `train_error`, one minus the training accuracy.
-
-    Returns:
-        The columns of `over_seeds` with the key `width`; no rows if the column is missing.
+        name: a column of the history, or `train_error`, one minus the training accuracy.
     """
     final = last_evaluations(experiment.history)
     final = final.assign(train_error=1.0 - final["train_accuracy_all"])
-    if column not in final.columns:
-        final = final.iloc[:0].assign(**{column: pd.Series(dtype=float)})
-    return over_seeds(final, ["width"], column, 100.0)
+    return over_seeds(final, ["width"], name)
 
 
-def final_volumes(
-    experiment: ExperimentTables, column: str, subset: str, scale: float
-) -> pd.DataFrame:
+def final_volumes(experiment: ExperimentTables, name: str, subset: str) -> pd.DataFrame:
     """Return a measure over every volume at the end of training against volume and width."""
+    return over_seeds(final_rows(experiment, subset), ["volume", "width"], name)
+
+
+def final_rows(experiment: ExperimentTables, subset: str) -> pd.DataFrame:
+    """Return the rows of `sharpness.parquet` of every run's last epoch and a subset of samples."""
     table = experiment.sharpness
     last = table.groupby(["width", "seed"])["epoch"].transform("max")
-    final = table[(table["epoch"] == last) & (table["subset"] == subset)]
-    return over_seeds(final, ["volume", "width"], column, scale)
+    return table[(table["epoch"] == last) & (table["subset"] == subset)]
 
 
-def training_course(experiment: ExperimentTables, column: str, scale: float) -> pd.DataFrame:
-    """Return a measure at the training points, or the test error, against epoch and width.
+def training_course(experiment: ExperimentTables, name: str) -> pd.DataFrame:
+    """Return a measure at the training points, or the test error, against epoch and width."""
+    return over_seeds(course_rows(experiment, name), ["epoch", "width"], name)
+
+
+def course_rows(experiment: ExperimentTables, name: str) -> pd.DataFrame:
+    """Return the rows that have a measure at the training points, or the test error, over epochs.
 
     The test error comes from every evaluation of the history, the measures from the snapshots.
     Epoch 0 is left out: it has no place on a logarithmic axis.
     """
-    if column == "test_error":
-        table = experiment.history.dropna(subset=["test_error"])
+    if name == "test_error":
+        table = experiment.history
+        table = table.dropna(subset=[name]) if name in table else table.iloc[:0]
     else:
         table = experiment.sharpness
         table = table[(table["subset"] == "all") & (table["volume"] == 0)]
-    return over_seeds(table[table["epoch"] > 0], ["epoch", "width"], column, scale)
+    return table[table["epoch"] > 0]

@@ -15,22 +15,22 @@ from figures.synthetic import (
 )
 
 from smoothdescent.errors import UserError
-from smoothdescent.figures.experiment import (
+from smoothdescent.files import sha256_file, write_table
+from smoothdescent.tables.experiment import (
     ExperimentTables,
     final_errors,
     final_volumes,
     over_seeds,
-    read_experiment,
+    read_tables,
     training_course,
 )
-from smoothdescent.files import sha256_file, write_table
 
 SMALL = {"widths": [2, 4, 8], "epochs": [0, 10, 30], "volumes": 3, "threshold": 4.0}
 
 
 def test_reading_keeps_values_and_provenance(tmp_path: Path) -> None:
     folder = write_experiment(tmp_path, **SMALL)
-    read = read_experiment(folder)
+    read = read_tables(folder)
     made = make_experiment(**SMALL)
     assert read.name == made.name and read.config == made.config
     for column in ("width", "epoch", "jacobian_norm"):
@@ -45,7 +45,7 @@ def test_missing_table(tmp_path: Path) -> None:
     folder = write_experiment(tmp_path, **SMALL)
     (folder / "sharpness.parquet").unlink()
     with pytest.raises(UserError, match=r"sharpness\.parquet does not exist"):
-        read_experiment(folder)
+        read_tables(folder)
 
 
 def test_missing_column(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_missing_column(tmp_path: Path) -> None:
     history, _ = make_tables(**SMALL)
     write_table(folder / "history.parquet", history.drop(columns="test_error"))
     with pytest.raises(UserError, match=r"history\.parquet has no column 'test_error'"):
-        read_experiment(folder)
+        read_tables(folder)
 
 
 def test_empty_table(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_empty_table(tmp_path: Path) -> None:
     _, sharpness = make_tables(**SMALL)
     write_table(folder / "sharpness.parquet", sharpness.iloc[:0])
     with pytest.raises(UserError, match=r"sharpness\.parquet has no rows"):
-        read_experiment(folder)
+        read_tables(folder)
 
 
 def test_tables_of_two_experiments(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_tables_of_two_experiments(tmp_path: Path) -> None:
     history, _ = make_tables("convnet-cifar100", **SMALL)
     write_table(folder / "history.parquet", history)
     with pytest.raises(UserError, match="convnet-cifar10-noise20, convnet-cifar100, expected one"):
-        read_experiment(folder)
+        read_tables(folder)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_over_seeds() -> None:
         {
             "width": [1, 1, 1, 2, 3, 3],
             "seed": [0, 1, 2, 0, 0, 1],
-            "value": [1.0, 2.0, 6.0, 5.0, 7.0, np.inf],
+            "test_error": [1.0, 2.0, 6.0, 5.0, 7.0, np.inf],
         }
     )
-    result = over_seeds(frame, ["width"], "value", 10.0)
-    assert result["mean"].tolist() == [30.0, 50.0, 70.0]
-    assert result["std"].iloc[0] == pytest.approx(10 * np.sqrt(7.0))
+    result = over_seeds(frame, ["width"], "test_error")
+    assert result["mean"].tolist() == [300.0, 500.0, 700.0]
+    assert result["std"].iloc[0] == pytest.approx(100 * np.sqrt(7.0))
     assert result["std"].iloc[1:].isna().all()
     assert result["seeds"].tolist() == [3, 1, 1]
 
@@ -148,9 +148,9 @@ def test_final_volumes_take_the_last_epoch_of_each_run() -> None:
     experiment = make_experiment(**SMALL)
     table = experiment.sharpness
     table.loc[table["epoch"] < 30, "jacobian_norm"] = 1e9
-    result = final_volumes(experiment, "jacobian_norm", "noisy", 1.0)
+    result = final_volumes(experiment, "jacobian_norm", "noisy")
     assert len(result) == 9 and result["mean"].max() < 1e6
-    assert final_volumes(make_experiment("convnet-cifar100"), "accuracy", "noisy", 1.0).empty
+    assert final_volumes(make_experiment("convnet-cifar100"), "accuracy", "noisy").empty
 
 
 def test_a_missing_error_column_gives_no_rows() -> None:
@@ -161,7 +161,7 @@ def test_training_course_leaves_out_epoch_0_and_epochs_without_evaluation() -> N
     experiment = make_experiment(**SMALL)
     assert 11 in experiment.history["epoch"].tolist()
     for column in ("test_error", "jacobian_norm"):
-        assert training_course(experiment, column, 1.0)["epoch"].unique().tolist() == [10, 30]
+        assert training_course(experiment, column)["epoch"].unique().tolist() == [10, 30]
 
 
 def test_every_experiment_of_the_study_has_synthetic_tables() -> None:

@@ -1,10 +1,9 @@
-"""Statement 8: double descent over epochs, past the threshold and not below it."""
+"""Past the threshold, test error, cross-entropy and Jacobian norm show double descent over epochs;
+below it they do not.
+"""
 
-from __future__ import annotations
-
-from scipy import stats
-
-from smoothdescent.figures.experiment import ExperimentTables
+from smoothdescent.tables.columns import describe
+from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import LEVEL, Curve
 from smoothdescent.verdict.evidence import (
     FAILS,
@@ -13,17 +12,26 @@ from smoothdescent.verdict.evidence import (
     TooLittleData,
     absent,
     combine,
-    decide,
+    result_of,
     sentence,
 )
 from smoothdescent.verdict.peaks import peak
-from smoothdescent.verdict.reading import NAMES, courses, threshold, unit
+from smoothdescent.verdict.reading import courses, threshold
+from smoothdescent.verdict.statement import CONVNET, statement
 
 COLUMNS = ("test_error", "crossentropy", "jacobian_norm")
 
 
-def epochwise_past_threshold(experiment: ExperimentTables) -> Evidence:
-    """Statement 8: most widths past the threshold have a peak over epochs, most below do not."""
+@statement(
+    figures={CONVNET: ("figure5",)},
+    statistic="share of widths with a peak over epochs",
+    general=True,
+)
+def decide(experiment: ExperimentTables) -> Evidence:
+    """For each of the three, more than half the widths past the threshold have a peak over epochs
+    and at least half the widths below it have none; fails if one is reversed. {PEAK} Over epochs,
+    any but the first and the last may hold the peak.
+    """
     near = threshold(experiment)
     parts = []
     for column in COLUMNS:
@@ -43,16 +51,18 @@ def _share(curves: list[Curve], column: str, where: str) -> Evidence:
     """
     curves = [curve for curve in curves if len(curve.x) > 2]
     if not curves:
-        raise TooLittleData(f"fewer than three epochs of the {NAMES[column]} {where}")
-    results = [peak(curve, None, "", unit(column)).result for curve in curves]
+        raise TooLittleData(f"fewer than three epochs of the {describe(column).text} {where}")
+    results = [peak(curve, None, "", describe(column).difference_unit).result for curve in curves]
     total, showing, lacking = len(results), results.count(HOLDS), results.count(FAILS)
+    from scipy import stats
+
     interval = stats.binomtest(showing, total).proportion_ci(1 - LEVEL)
     known = any(curve.freedom for curve in curves)
-    name = f"{NAMES[column]} over epochs, widths {where}"
+    name = f"{describe(column).text} over epochs, widths {where}"
     words = f"{name}: {showing} of {total} peak, {lacking} do not"
     words += f", {total - showing - lacking} are undecided" if known else "; one seed only"
     return Evidence(
-        decide(2 * showing > total, 2 * lacking >= total),
+        result_of(2 * showing > total, 2 * lacking >= total),
         showing / total,
         interval.low if known else float("-inf"),
         interval.high if known else float("inf"),

@@ -1,22 +1,30 @@
-"""Statement 13: test error and Jacobian norm go together."""
-
-from __future__ import annotations
+"""The rank correlation of test error and mean Jacobian norm across widths past the first minimum is
+positive.
+"""
 
 import numpy as np
 
-from smoothdescent.figures.experiment import ExperimentTables
 from smoothdescent.randomness import numpy_generator
+from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.tables.threshold import last_evaluations
 from smoothdescent.verdict.curves import LEVEL
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, compare
+from smoothdescent.verdict.peaks import DRAWS
 from smoothdescent.verdict.reading import by_width, final_values, threshold
+from smoothdescent.verdict.statement import FIGURES_OF_MEASURES, statement
 
-DRAWS = 1000
 RANKED = 5  # widths that a rank correlation needs
 
 
-def error_follows_jacobian(experiment: ExperimentTables) -> Evidence:
-    """Statement 13: past the first minimum, test error and Jacobian norm rank widths alike."""
+@statement(
+    figures=FIGURES_OF_MEASURES,
+    statistic="Spearman's rank correlation of the means over seeds",
+    general=True,
+)
+def decide(experiment: ExperimentTables) -> Evidence:
+    """Holds if the interval lies above zero, fails if it lies below. Resampled: seeds, split at
+    random into those of the test error and those of the norm.
+    """
     near = threshold(experiment)
     x, errors = by_width(last_evaluations(experiment.history), "test_error", "history")
     _, norms = final_values(experiment, "jacobian_norm", 0)
