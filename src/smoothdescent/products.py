@@ -8,8 +8,7 @@ lies between is found by the checksums, when a file is read.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from smoothdescent.errors import UserError
@@ -21,11 +20,16 @@ SECONDS_APART = 2.0
 SMALL_GROUP = 4
 
 
-def damaged(groups: Iterable[list[Path]]) -> dict[Path, str]:
+# What a file says of itself, in its metadata.
+Facts = Mapping[str, str]
+
+
+def damaged(groups: Iterable[Mapping[Path, Facts]]) -> dict[Path, str]:
     """Return the files that are not what they should be, each with what is wrong.
 
     Args:
-        groups: the files of one job each; missing ones are passed over.
+        groups: the files of one job each, with what each should say of itself; missing ones are
+            passed over.
     """
     found = {}
     for group in groups:
@@ -34,33 +38,24 @@ def damaged(groups: Iterable[list[Path]]) -> dict[Path, str]:
         if len(group) > SMALL_GROUP and apart <= SECONDS_APART:
             continue
         for path in dates:
-            if fault := _fault(path):
+            if fault := _fault(path, group[path]):
                 found[path] = fault
     return found
 
 
-def _fault(path: Path) -> str:
+def _fault(path: Path, expected: Facts) -> str:
     """Say what is wrong with a file; empty if nothing is."""
     looked_into = _FORMS.get(path.suffix)
     if looked_into is None:
         return "" if path.stat().st_size else "is empty"
     try:
-        metadata = looked_into(path)
+        found = looked_into(path)
     except (UserError, OSError, ValueError, KeyError) as error:
         return f"is damaged ({error})"
-    for key, value in _named(path).items():
-        if metadata.get(key) != value:
-            return f"says that its {key} is {metadata.get(key)!r}"
+    for key, value in expected.items():
+        if found.get(key) != value:
+            return f"says that its {key} is {found.get(key)!r}, not {value!r}"
     return ""
-
-
-def _named(path: Path) -> dict[str, str]:
-    """Return what a file's path says of a run's snapshot, history or checkpoint table."""
-    match = re.search(r"([^/]+)/runs/w(\d+)_s(\d+)/(?:history|\w+/e(\d+))\.\w+$", path.as_posix())
-    if match is None:
-        return {}
-    keys = ("experiment", "width", "seed", "epoch")
-    return {key: value for key, value in zip(keys, match.groups(), strict=True) if value}
 
 
 def _safetensors(path: Path) -> dict[str, str]:

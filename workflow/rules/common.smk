@@ -254,21 +254,30 @@ def figure_files():
     return [figure_file(name, suffix) for name in names for suffix in ("pdf", "png", "parquet")]
 
 
+def run_products(experiment, width, seed):
+    """Return the files of a training job and of a measuring job, with what each says of itself."""
+    run = RESULTS / experiment / "runs" / run_name(width, seed)
+    facts = {"experiment": experiment, "width": str(width), "seed": str(seed)}
+    epochs = {e: {**facts, "epoch": str(e)} for e in STUDY.experiments[experiment].snapshot_epochs}
+    trained = {snapshot_path(run, epoch): epochs[epoch] for epoch in epochs}
+    measured = {sharpness_path(run, epoch): epochs[epoch] for epoch in epochs}
+    return [{**trained, history_path(run): facts}, measured]
+
+
 def products():
-    """Return all files that the study makes, each group of files that one job makes as a list."""
-    groups = [[data_file(block.data.dataset)] for block in STUDY.experiments.values()]
+    """Return all files that the study makes, job by job, with what each says of itself."""
+    groups = [{experiment_data(name): {}} for name in STUDY.experiments]
     for name, block in STUDY.experiments.items():
-        groups.append([RESULTS / name / "labels.parquet"])
-        groups.append([*tables_of([name]), RESULTS / name / "config.yaml"])
+        folder = RESULTS / name
+        settings = canonical_json(RESOLVED[name].label_settings)
+        groups.append({folder / "labels.parquet": {"settings": settings}})
         for width in block.widths:
             for seed in block.seeds:
-                run = RESULTS / name / "runs" / run_name(width, seed)
-                epochs = block.snapshot_epochs
-                kept = [snapshot_path(run, epoch) for epoch in epochs]
-                groups.append([*kept, history_path(run)])
-                groups.append([sharpness_path(run, epoch) for epoch in epochs])
-    groups += [[file] for file in figure_files()]
-    groups.append([RESULTS / f"verdict.{suffix}" for suffix in ("parquet", "md", "html")])
+                groups += run_products(name, width, seed)
+        tables = {folder / f"{t}.parquet": {"table": t, "experiment": name} for t in TABLES}
+        groups.append({**tables, folder / "config.yaml": {}})
+    groups += [{file: {}} for file in figure_files()]
+    groups.append({RESULTS / f"verdict.{suffix}": {} for suffix in ("parquet", "md", "html")})
     return groups
 
 

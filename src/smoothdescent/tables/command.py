@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     histories, checkpoints = read_runs(args.folder, resolved)
     conditions = [c for table in histories for c in json.loads(noted(table, "conditions"))]
     metadata = {
+        "experiment": resolved.name,
         "experiment_config": experiment.model_dump(mode="json"),
         "dataset_config": resolved.dataset.model_dump(mode="json"),
         "config_hash": resolved.identity,
@@ -65,8 +66,8 @@ def run(args: argparse.Namespace) -> None:
     means = means[(means["volume"] == 0) | (means["epoch"] == experiment.epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
     write_text(args.output_config, dump_experiment(resolved))
-    write_table(args.output_history, history, metadata)
-    write_table(args.output_sharpness, means, metadata)
+    write_table(args.output_history, history, {"table": "history", **metadata})
+    write_table(args.output_sharpness, means, {"table": "sharpness", **metadata})
 
 
 def checkpoint_means(path: Path, table: pa.Table, experiment: Experiment) -> pd.DataFrame:
