@@ -1,6 +1,7 @@
 """The cost of what is left, from costs that are known."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from smoothdescent.plan.forecast import (
     job_memory,
     job_name,
     job_seconds,
-    jobs,
+    jobs_left,
     report,
     run_work,
     size,
@@ -78,6 +79,13 @@ def test_finished_work_is_not_counted(tmp_path):
     for epoch in (0, 2):
         (run / f"sharpness/e{epoch}.parquet").touch()
     assert done(run.parent, "w4_s1", experiment) == (4, [0, 2])
+    assert jobs_left(whole, NAME) == 2 * 3
+    end = {"position": json.dumps({"epoch": 10, "step": 0})}
+    for name in ("w1_s0", "w1_s1"):
+        save_tensors(run.parent / name / "state.safetensors", {"x": torch.zeros(3)}, end)
+    assert jobs_left(whole, NAME) == 2 * 3 - 1, "width 1 is trained, but not measured"
+    for name in ("w1_s0", "w1_s1"):
+        shutil.rmtree(run.parent / name)
     after = still_to_do(CALIBRATION, whole, NAME)
     assert after[1] == before[1] and after[2] == before[2]
     rest = run_work(COSTS, experiment, 4, 4, [0, 2])
@@ -87,8 +95,6 @@ def test_finished_work_is_not_counted(tmp_path):
 
 def test_jobs_and_their_times():
     experiment = study().experiments[NAME]
-    assert jobs(experiment) == 2 * 3
-    assert jobs(study(seeds_per_job=1).experiments[NAME]) == 2 * 6
     one = run_work(COSTS, experiment, 1, 0, [])
     assert job_seconds(CALIBRATION, experiment, NAME, 1, 2, "train") == 2 + 2 * one.train
     assert job_seconds(CALIBRATION, experiment, NAME, 1, 1, "measure") == 2 + one.measure

@@ -215,9 +215,17 @@ def job_memory(costs: Costs) -> int:
     return costs.host_memory + COPIES * costs.images
 
 
-def jobs(experiment: Experiment) -> int:
-    """Return how many training and measuring jobs an experiment has."""
-    return 2 * len(experiment.widths) * len(experiment.seed_groups)
+def jobs_left(study: Study, name: str) -> int:
+    """Return how many training and measuring jobs of an experiment have something to do."""
+    experiment = study.experiments[name]
+    runs = Path(study.results) / study.scale / name / "runs"
+    left = 0
+    for width in experiment.widths:
+        for seeds in experiment.seed_groups:
+            states = [done(runs, run_name(width, seed), experiment) for seed in seeds]
+            left += any(epochs < experiment.epochs for epochs, _ in states)
+            left += any(measured != experiment.snapshot_epochs for _, measured in states)
+    return left
 
 
 def finished(
@@ -275,7 +283,7 @@ def _plan_table(calibration: Calibration, study: Study) -> str:
         by_width = still_to_do(calibration, study, name)
         work = sum(by_width.values(), Work())
         costs = calibration.experiments[name]
-        count = jobs(study.experiments[name])
+        count = jobs_left(study, name)
         starting = count * calibration.startup
         rows.append(
             (
