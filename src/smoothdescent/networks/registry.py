@@ -33,11 +33,6 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
     factory = find_factory(network)
     if width is not None and width < 1:
         raise UserError(f"network {network}: width is {width}, expected a whole number >= 1")
-    if factory is ConvNet and (image_size < 8 or image_size % 8):
-        raise UserError(
-            f"network {network}: image_size is {image_size}, expected a multiple of 8, because "
-            "three 2x2 poolings halve it"
-        )
     settings = {"width": width, "num_classes": num_classes, "image_size": image_size}
     try:
         parameters = inspect.signature(factory).parameters

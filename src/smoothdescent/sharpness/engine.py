@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
@@ -20,6 +19,9 @@ from smoothdescent.sharpness.planning import Plan, parse_memory, plan
 from smoothdescent.sharpness.precision import full_precision, wide_dtype
 from smoothdescent.sharpness.tangent import NormalisedImages, Tangent, jitter_coefficients
 from smoothdescent.sharpness.volumes import segment_lengths, volume_integrals
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 STANDARD_MEASURES = ("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq")
 
@@ -82,6 +84,8 @@ def measure(
         UserError: an argument is wrong; arrays are checked before any measurement, an iterable's
             batches as they come.
     """
+    import pyarrow as pa
+
     paths = SVDPaths() if paths is None else paths
     tangent = Tangent() if tangent is None else tangent
     chosen = find_measures(tuple(measures))

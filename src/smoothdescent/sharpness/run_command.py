@@ -232,5 +232,6 @@ def _code(network: str) -> str:
         package / "data" / "loading.py",
         *sharpness,
         *package.glob("networks/*.py"),
+        *package.glob("kernels/*.py"),
         network_source(network),
     )

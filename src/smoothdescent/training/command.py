@@ -227,6 +227,7 @@ def _code(network: str) -> str:
         package / "randomness.py",
         package / "data" / "loading.py",
         *package.glob("networks/*.py"),
+        *package.glob("kernels/*.py"),
         *(package / "training" / f"{module}.py" for module in training),
         network_source(network),
     )
