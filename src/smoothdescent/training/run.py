@@ -6,9 +6,9 @@ import json
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -17,7 +17,9 @@ from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.networks.weights import load_tensors, save_tensors
 from smoothdescent.randomness import derive_seed
-from smoothdescent.training.optimizers import build_optimizer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -62,6 +64,8 @@ class Run:
 
     def history_table(self) -> pd.DataFrame:
         """Return the history with every column of `HISTORY_COLUMNS`, absent values as NaN."""
+        import pandas as pd
+
         table = pd.DataFrame(self.history, columns=list(HISTORY_COLUMNS), dtype="float64")
         return table.astype({"epoch": "int64"})
 
@@ -143,6 +147,6 @@ def new_run(
     network = network.to(device=device, memory_format=torch.channels_last).train()
     return Run(
         network=network,
-        optimizer=build_optimizer(network.parameters(), experiment.optimizer),
+        optimizer=experiment.optimizer.build(network.parameters()),
         running=torch.zeros(2, dtype=torch.float64, device=device),
     )
