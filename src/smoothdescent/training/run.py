@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from smoothdescent.config.schema import Experiment
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.networks.weights import load_tensors, save_tensors
-from smoothdescent.randomness import derive_seed
+from smoothdescent.randomness import derive_seed, global_generators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +36,6 @@ HISTORY_COLUMNS = (
     "test_error_corrupted",
     "test_error_unperturbed",
 )
-
-
-_GLOBAL_GENERATOR = threading.Lock()  # runs side by side would mix their draws
 
 
 @dataclass
@@ -137,10 +133,9 @@ def new_run(
     device: torch.device,
 ) -> Run:
     """Return a run at epoch 0, initialised by its seed."""
-    # Initialisation is the one draw that PyTorch takes from its global generator. It is made on
-    # the CPU, so that a run starts from the same weights on every device.
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "initialisation"))
+    # PyTorch initialises from its global generator; on the CPU, so that a run starts from the same
+    # weights on every device.
+    with global_generators(derive_seed(seed, "initialisation"), torch.device("cpu")):
         network = build(
             experiment.network, width=width, num_classes=num_classes, image_size=image_size
         )
