@@ -6,7 +6,9 @@ import importlib
 import inspect
 from collections.abc import Callable
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from smoothdescent.errors import UserError
 from smoothdescent.networks.convnet import ConvNet
@@ -51,7 +53,24 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
         raise UserError(
             f"network {network} returned a {type(module).__name__}, expected a torch.nn.Module"
         )
+    _size_lazy_layers(module, network, image_size)
     return module
+
+
+def _size_lazy_layers(module: nn.Module, network: str, image_size: int) -> None:
+    """Show lazy layers an image, from which they take their sizes."""
+    if not any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        return
+    mode = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # whatever a user's own code may raise
+        raise UserError(
+            f"network {network} has lazy layers, and cannot evaluate an image of {image_size} "
+            f"pixels to size them: {error}"
+        ) from error
+    module.train(mode)
 
 
 def count_parameters(module: nn.Module) -> int:

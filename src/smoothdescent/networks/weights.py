@@ -25,8 +25,13 @@ METADATA_KEY = "smoothdescent"
 def save_tensors(
     path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:
-    """Write tensors to a safetensors file atomically."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write tensors to a safetensors file atomically; those that share memory as one copy each."""
+    contiguous, storages = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        contiguous[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, {METADATA_KEY: canonical_json(metadata)})
 

@@ -81,8 +81,8 @@ def measure(
         equation 5; at volume k, the square of the average of its root: see `hessian_norm`.
 
     Raises:
-        UserError: an argument is wrong; arrays are checked before any measurement, an iterable's
-            batches as they come.
+        UserError: an argument is wrong, or the network cannot be measured (`networks.contract`);
+            both are checked before any measurement, an iterable's batches as they come.
     """
     import pyarrow as pa
 
@@ -100,11 +100,14 @@ def measure(
     done, total = 0, len(images) if hasattr(images, "shape") else None
     with full_precision(device):
         for samples in read_samples(images, labels, sample_ids, len(mean), layout):
-            if engine is None:
+            first = engine is None
+            if first:
                 engine = _Engine(
                     network, samples, mean, std, paths, tangent, chosen, seed, device, dtype, budget
                 )
             engine.check(samples)
+            if first:
+                engine.frozen.check(engine.example, f"network {type(network).__name__}")
             for start in range(0, len(samples), engine.plan.samples):
                 stop = min(start + engine.plan.samples, len(samples))
                 columns.append(engine.measure(samples, start, stop))
@@ -139,7 +142,8 @@ class _Engine:
         self.seed, self.device, self.dtype = seed, device, dtype
         channels, height, width = self.shape
         self.normalised = NormalisedImages(mean, std, height * width, dtype, device)
-        self.frozen: FrozenNetwork = freeze(network, device, dtype, self._probe(samples))
+        self.example = self._probe(samples)
+        self.frozen: FrozenNetwork = freeze(network, device, dtype, self.example)
         self.plan: Plan = plan(
             budget,
             device,
