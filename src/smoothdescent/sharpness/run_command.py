@@ -29,7 +29,7 @@ from smoothdescent.files import (
     write_table,
     write_text,
 )
-from smoothdescent.networks.registry import build, network_source
+from smoothdescent.networks.registry import build, network_sources
 from smoothdescent.networks.weights import load_weights, read_weights_metadata
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import provenance
@@ -233,5 +233,5 @@ def _code(network: str) -> str:
         *sharpness,
         *package.glob("networks/*.py"),
         *package.glob("kernels/*.py"),
-        network_source(network),
+        *network_sources(network),
     )

@@ -31,7 +31,7 @@ from smoothdescent.files import (
     write_text,
 )
 from smoothdescent.lease import Deposed, Lease
-from smoothdescent.networks.registry import count_parameters, network_source
+from smoothdescent.networks.registry import count_parameters, network_sources
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import library_versions, provenance
 from smoothdescent.runs import log_path, parse_run, run_name
@@ -229,7 +229,7 @@ def _code(network: str) -> str:
         *package.glob("networks/*.py"),
         *package.glob("kernels/*.py"),
         *(package / "training" / f"{module}.py" for module in training),
-        network_source(network),
+        *network_sources(network),
     )
 
 
