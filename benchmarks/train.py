@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from smoothdescent.config.schema import Experiment
 from smoothdescent.data.sources import read_source
 from smoothdescent.devices import prepare_training, tf32
-from smoothdescent.networks.batch_norm import ConvNorm
+from smoothdescent.kernels.batch_norm import ConvNorm
 from smoothdescent.networks.registry import build, count_parameters
 from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.data import TrainingData

@@ -12,8 +12,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TextIO
 
-from tqdm import tqdm
-
 SECONDS_BETWEEN_LINES = 30.0
 # Of each thread, for runs that are trained side by side.
 _files: ContextVar[tuple[TextIO, ...]] = ContextVar("files", default=())
@@ -32,11 +30,11 @@ class Progress:
         self.total, self.unit, self.description = total, unit, description
         self.done = 0
         self._start = self._last_line = time.monotonic()
-        self._bar = (
-            tqdm(total=total, unit=f" {unit}", desc=description, unit_scale=True)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=f" {unit}", desc=description, unit_scale=True)
 
     def advance(self, count: int) -> None:
         """Count `count` more units as done."""
@@ -65,6 +63,8 @@ def log(message: str) -> None:
     """Write one line with the time of day to standard error, above a bar if there is one."""
     line = f"{time.strftime('%H:%M:%S')} {message}"
     if sys.stderr.isatty():
+        from tqdm import tqdm
+
         tqdm.write(line, file=sys.stderr)
     else:
         print(line, file=sys.stderr, flush=True)

@@ -1,13 +1,18 @@
 """Every random draw of the study, derived from (seed, purpose, index).
 
-There is no global generator: a draw is a function of its name alone, so nothing has to be restored
-when a run resumes, and no draw depends on how many came before it.
+No draw depends on how many came before it: each is a function of its name alone, so nothing has to
+be restored when a run resumes. Layers that draw from a global generator, such as dropout, find it
+seeded by name as well (`global_generators`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from typing import TYPE_CHECKING
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +36,55 @@ def generator(seed: int, purpose: str, *index: int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *index))
+
+
+# Threads that train runs side by side share the global generators.
+GLOBAL_GENERATORS = threading.RLock()
+
+
+@contextlib.contextmanager
+def global_generators(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
+    """Seed the generators that any code may draw from, and restore them after the block.
+
+    These are Python's, NumPy's and PyTorch's, on the CPU and on `device`. Other threads wait before
+    such a block of their own until this one ends.
+
+    Args:
+        seed: below 2^63.
+        device: where the block computes.
+
+    Yields:
+        A function that tells whether anything has been drawn in the block.
+    """
+    import torch
+
+    places = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        places.append(torch.cuda.default_generators[index])
+
+    def states() -> list[Any]:
+        return [random.getstate(), np.random.get_state(), *(p.get_state() for p in places)]
+
+    with GLOBAL_GENERATORS:
+        before = states()
+        try:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            for place in places:
+                place.manual_seed(seed)
+            seeded = states()
+            yield lambda: _comparable(states()) != _comparable(seeded)
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            for place, state in zip(places, before[2:], strict=True):
+                place.set_state(state)
+
+
+def _comparable(states: list[Any]) -> list[Any]:
+    python, (name, key, *rest), *torch_states = states
+    return [python, name, key.tobytes(), *rest, *(s.numpy().tobytes() for s in torch_states)]
 
 
 def sample_uniforms(

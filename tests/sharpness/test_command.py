@@ -166,3 +166,80 @@ def test_sizes_without_default_strengths(files, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(arguments(files, tmp_path / "t.parquet", "--data", settings, *MOMENTS))
     assert "--strengths is missing" in capsys.readouterr().err
+
+
+def claiming(files, folder, size=16, to=torch.float32, **metadata):
+    """Write weights that say of themselves what they belong to."""
+    torch.manual_seed(0)
+    network = build("convnet", width=2, num_classes=10, image_size=size).to(to)
+    path = folder / "claiming.safetensors"
+    save_weights(path, network, {key: str(value) for key, value in metadata.items()})
+    return path, network.float()
+
+
+def test_the_image_size_and_width_that_weights_say_are_applied(files, tmp_path, capsys):
+    from smoothdescent.data.loading import load_pixels
+    from smoothdescent.data.store import open_store
+
+    said = {"image_size": 8, "width": 2, "network": "convnet", "num_classes": 10}
+    weights, network = claiming(files, tmp_path, size=8, **said)
+    output = tmp_path / "t.parquet"
+    words = arguments(files, output, "--weights", str(weights), "--samples", "6")
+    del words[words.index("--width") : words.index("--width") + 2]
+    main([*words, "--volumes", "1", "--strengths", "2"])
+    printed = capsys.readouterr().err
+    assert "images of 16 pixels are averaged down to image_size 8" in printed
+    assert "width 2, as" in printed
+    store = open_store(files / "data.safetensors")
+    expected = measure(
+        network,
+        load_pixels(store, range(6), 8),
+        np.array(store.train.labels[:6]),
+        mean=store.mean,
+        std=store.std,
+        paths=SVDPaths(4, (2,)),
+    )
+    assert read_table(output).equals(expected.replace_schema_metadata(None))
+    settings = json.loads(read_metadata(output)["settings"])
+    assert settings["image_size"] == 8 and settings["width"] == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "message"),
+    [
+        ({"network": "resnet18"}, [], "--network is convnet, but"),
+        ({"width": 3}, [], "says width 3"),
+        ({"num_classes": 100}, [], "its number of classes is 10, but"),
+        ({"image_size": 32}, [], "says image_size 32, but the data have images of 16 pixels"),
+        ({"mean": [0.4] * 3}, MOMENTS, "says mean [0.4, 0.4, 0.4]"),
+    ],
+)
+def test_what_contradicts_the_weights_is_refused(files, tmp_path, capsys, said, more, message):
+    weights, _ = claiming(files, tmp_path, **said)
+    with pytest.raises(SystemExit):
+        main(arguments(files, tmp_path / "t.parquet", "--weights", str(weights), *more))
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_other_data_labels_and_normalisation_are_said(files, tmp_path, capsys):
+    said = {"data_sha256": "0", "labels_sha256": "1", "mean": [0.4] * 3, "std": [0.3] * 3}
+    weights, _ = claiming(files, tmp_path, **said)
+    output = tmp_path / "t.parquet"
+    few = ["--samples", "3", "--volumes", "0"]
+    main(arguments(files, output, "--weights", str(weights), *few))
+    printed = capsys.readouterr().err
+    for words in ("trained on other data", "trained on other labels", "mean [0.4, 0.4, 0.4], as"):
+        assert words in printed
+    assert json.loads(read_metadata(output)["settings"])["mean"] == [0.4] * 3
+
+
+@pytest.mark.parametrize(
+    ("to", "name"), [(torch.float16, "F16"), (torch.bfloat16, "BF16"), (torch.float64, "F64")]
+)
+def test_what_rounds_is_recorded(files, tmp_path, to, name):
+    weights, _ = claiming(files, tmp_path, to=to)
+    output = tmp_path / "t.parquet"
+    few = ["--samples", "3", "--volumes", "0"]
+    main(arguments(files, output, "--weights", str(weights), *few))
+    assert read_metadata(output)["weights_dtypes"] == name

@@ -9,7 +9,6 @@ from networks.references import plain_convnet
 from torch.nn import functional
 from training.tiny import NAME, tiny_study
 
-from smoothdescent.config.schema import SGD
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.randomness import derive_seed, generator
@@ -17,7 +16,7 @@ from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
 from smoothdescent.training.evaluation import evaluate
-from smoothdescent.training.optimizers import learning_rate
+from smoothdescent.training.optimizers import SGD, learning_rate
 from smoothdescent.training.run import new_run
 
 CPU = torch.device("cpu")

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
-from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, Positive, Real
+from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, Positive
 from smoothdescent.data.sources import Dataset
 from smoothdescent.files import fingerprint
+from smoothdescent.sharpness.paths import PathSettings
 from smoothdescent.tables.columns import STANDARD_MEASURES, check_measures
+from smoothdescent.training.optimizers import OptimizerSettings
 
 
 def _expand_ranges(value: Any) -> Any:
@@ -65,54 +67,11 @@ class Data(Block):
     split_seed: Count = 0
 
 
-class SGD(Block):
-    """Stochastic gradient descent with momentum, linear warm-up, then a constant rate."""
-
-    name: Literal["sgd"]
-    learning_rate: Positive
-    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
-    warmup_epochs: Count = 5
-
-
-class Adam(Block):
-    """Adam with PyTorch's default betas, linear warm-up, then a constant rate."""
-
-    name: Literal["adam"]
-    learning_rate: Positive
-    warmup_epochs: Count = 0
-
-
 class Augmentation(Block):
     """Random shifts (zero padding, then a crop of the old size) and horizontal flips."""
 
     shift: Count = Field(4, description="padding on each side in pixels; the largest shift")
     flip: StrictBool = Field(True, description="flip with probability 1/2")
-
-
-class SVDPaths(Block):
-    """Paths that erase small singular values of each colour channel (section 3.4)."""
-
-    family: Literal["svd"]
-    directions: Natural = 4
-    strengths: Annotated[list[Natural], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _check(self) -> SVDPaths:
-        _increasing(self.strengths)
-        return self
-
-
-class ShiftPaths(Block):
-    """Paths of shifts by a growing radius in pixels, edges repeated."""
-
-    family: Literal["shift"]
-    directions: Natural = 4
-    strengths: list[Positive] = Field([1.0, 2.0, 3.0, 4.0], min_length=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> ShiftPaths:
-        _increasing(self.strengths)
-        return self
 
 
 class Measure(Block):
@@ -122,7 +81,7 @@ class Measure(Block):
         list(STANDARD_MEASURES), description="some of these, or package.module:name of your own"
     )
     samples: Natural | None = Field(None, description="training images measured; default: all")
-    paths: Annotated[SVDPaths | ShiftPaths, Field(discriminator="family")]
+    paths: PathSettings
     jitters: Natural = Field(4, description="colour jitters M of the tangent Hessian")
     jitter_magnitude: Annotated[Positive, Field(lt=1)] = 0.01
     step_size: Positive = Field(0.1, description="delta of equation 5")
@@ -141,7 +100,7 @@ class Training(Block):
     """How a network is trained."""
 
     network: str = Field(description="registry name, or import path package.module:factory")
-    optimizer: Annotated[SGD | Adam, Field(discriminator="name")]
+    optimizer: OptimizerSettings
     augmentation: Augmentation | None = None
     batch_size: Natural
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
@@ -266,15 +225,11 @@ class Study(Block):
         """Find out now what would otherwise fail after all the training."""
         where = f"experiments.{name}.measure"
         size = self._image_size(experiment)
-        paths = experiment.measure.paths
-        if isinstance(paths, SVDPaths) and size is not None:
-            most = size - paths.directions + 1
-            if paths.strengths[-1] > most:
-                raise ValueError(
-                    f"{where}.paths.strengths ends at {paths.strengths[-1]}, but of the {size} "
-                    f"singular values of an image {paths.directions} directions can erase at most "
-                    f"{most}"
-                )
+        if size is not None:
+            try:
+                experiment.measure.paths.check(size)
+            except ValueError as error:
+                raise ValueError(f"{where}.paths.{error}") from None
         trained, wanted = experiment.data.train_samples, experiment.measure.samples
         if trained is not None and wanted is not None and wanted > trained:
             raise ValueError(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
+from types import ModuleType
 
 import torch
 from torch import nn
 
-try:
-    from smoothdescent.networks import lanes
-except ImportError:  # numba is not installed: PyTorch's convolutions do the same more slowly
-    lanes = None
+from smoothdescent.errors import UserError
 
 WIDEST_LANES = 8  # base width up to which they were measured to be the faster ones
 SMALLEST_IMAGE = 8  # three 2x2 poolings leave one pixel
@@ -28,10 +27,18 @@ class ConvNet(nn.Module):
         num_classes: number of outputs.
         image_size: height and width of the inputs, a multiple of 8.
         in_channels: colour channels of the inputs.
+
+    Raises:
+        UserError: the image size is not a multiple of 8.
     """
 
     def __init__(self, width: int, num_classes: int, image_size: int, in_channels: int = 3):
         super().__init__()
+        if image_size < SMALLEST_IMAGE or image_size % SMALLEST_IMAGE:
+            raise UserError(
+                f"network convnet: image_size is {image_size}, expected a multiple of "
+                f"{SMALLEST_IMAGE}, because three 2x2 poolings halve it"
+            )
         channels = [in_channels, width, 2 * width, 4 * width, 8 * width]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, kernel_size=3, padding=1)
@@ -46,6 +53,7 @@ class ConvNet(nn.Module):
         """Map images [N, C, H, W] to logits [N, num_classes]."""
         first, second, third, fourth = self.convolutions
         if self._fits_lanes(x):
+            lanes = kernels()
             x = lanes.to_lanes(x)
             x = lanes.stage(x, first.weight, first.bias)
             x = lanes.stage(x, second.weight, second.bias, pool=2)
@@ -63,11 +71,21 @@ class ConvNet(nn.Module):
     def _fits_lanes(self, x: torch.Tensor) -> bool:
         """Return whether the kernels for few channels can take these images, and are faster."""
         return (
-            lanes is not None
-            and x.device.type == "cpu"
+            x.device.type == "cpu"
             and x.dtype in (torch.float32, torch.float64)
             and self.convolutions[0].out_channels <= WIDEST_LANES
-            and self.last_pool.kernel_size <= lanes.LARGEST_POOL
             and torch.get_num_threads() == 1
             and not torch.is_autocast_enabled("cpu")
+            and kernels() is not None
+            and self.last_pool.kernel_size <= kernels().LARGEST_POOL
         )
+
+
+@functools.cache
+def kernels() -> ModuleType | None:
+    """Import the kernels for few channels; None without numba, whose import takes long."""
+    try:
+        from smoothdescent.kernels import lanes
+    except ImportError:  # PyTorch's convolutions do the same more slowly
+        return None
+    return lanes

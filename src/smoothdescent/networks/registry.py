@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import inspect
-from collections.abc import Callable
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from smoothdescent.errors import UserError
 from smoothdescent.networks.convnet import ConvNet
@@ -33,11 +40,6 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
     factory = find_factory(network)
     if width is not None and width < 1:
         raise UserError(f"network {network}: width is {width}, expected a whole number >= 1")
-    if factory is ConvNet and (image_size < 8 or image_size % 8):
-        raise UserError(
-            f"network {network}: image_size is {image_size}, expected a multiple of 8, because "
-            "three 2x2 poolings halve it"
-        )
     settings = {"width": width, "num_classes": num_classes, "image_size": image_size}
     try:
         parameters = inspect.signature(factory).parameters
@@ -56,7 +58,24 @@ def build(network: str, *, width: int | None, num_classes: int, image_size: int)
         raise UserError(
             f"network {network} returned a {type(module).__name__}, expected a torch.nn.Module"
         )
+    _size_lazy_layers(module, network, image_size)
     return module
+
+
+def _size_lazy_layers(module: nn.Module, network: str, image_size: int) -> None:
+    """Show lazy layers an image, from which they take their sizes."""
+    if not any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        return
+    mode = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # whatever a user's own code may raise
+        raise UserError(
+            f"network {network} has lazy layers, and cannot evaluate an image of {image_size} "
+            f"pixels to size them: {error}"
+        ) from error
+    module.train(mode)
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -84,17 +103,85 @@ def find_factory(network: str) -> Callable[..., nn.Module]:
         raise UserError(f"network {network!r} cannot be imported: {error}") from error
 
 
-def network_source(network: str) -> str:
-    """Return the source file of a network's factory, whose code determines results.
+def network_sources(network: str) -> list[Path]:
+    """Return the source files whose code determines a network's results.
+
+    These are the file of the network's factory, the module that its import path names, and what
+    they import from the same folder or package, directly or through each other. Installed packages
+    are told by their versions, and the program's own modules by whoever uses this list.
 
     Raises:
         UserError: there is no such network, or its factory has no source file.
     """
     factory = find_factory(network)
     try:
-        return inspect.getsourcefile(factory)
+        source = Path(inspect.getsourcefile(inspect.unwrap(factory))).resolve()
     except TypeError:  # a callable object, such as functools.partial
         raise UserError(
             f"network {network!r} is a {type(factory).__name__} without source code, expected a "
             "class or a function"
         ) from None
+    found = {source}
+    for name in {factory.__module__, network.partition(":")[0]} - {*NETWORKS}:
+        _add_sources(name, found)
+    return sorted(found)
+
+
+def _add_sources(name: str, found: set[Path], folder: Path | None = None) -> None:
+    """Add the file of a user's module, and of what it imports from its folder or package."""
+    path = _own_file(name)
+    if path is None or not path.is_relative_to(folder or "/"):
+        return
+    if folder is None:
+        top = _own_file(name.partition(".")[0]) or path
+        folder = top.parent
+    found.add(path)
+    for other in _imported(path, name):
+        if _own_file(other) not in found:
+            _add_sources(other, found, folder)
+
+
+def _own_file(name: str) -> Path | None:
+    """Return a module's source file, unless it is installed, or the program's own."""
+    try:
+        # A module's parents are imported to find it: packages of the user's alone.
+        parent = name.rpartition(".")[0]
+        if parent and parent not in sys.modules:
+            package = _own_file(parent)
+            if package is None or package.name != "__init__.py":
+                return None
+        origin = importlib.util.find_spec(name).origin or ""
+    except (ImportError, ValueError, AttributeError):
+        return None
+    path = Path(origin).resolve()
+    elsewhere = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib", "platlib")]
+    elsewhere.append(Path(__file__).resolve().parents[1])
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    if path.suffix != ".py" or installed or any(map(path.is_relative_to, elsewhere)):
+        return None
+    return path
+
+
+def _imported(path: Path, module: str) -> Iterator[str]:
+    """Yield the names of the modules that a module may import, its packages included."""
+    yield from _packages(module)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            if node.level:
+                base = importlib.util.resolve_name(base, package)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            yield from _packages(name)
+            yield name
+
+
+def _packages(name: str) -> list[str]:
+    """Return the packages that a module is in, the outermost first."""
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from smoothdescent.networks.batch_norm import ConvNorm
+from smoothdescent.kernels.batch_norm import ConvNorm
 
 
 class BasicBlock(nn.Module):

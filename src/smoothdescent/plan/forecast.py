@@ -15,7 +15,6 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import canonical_json, safetensors_header, write_text
 from smoothdescent.layout import run_name, sharpness_path, state_path
 
-BUFFERS = {"sgd": 1, "adam": 2}  # numbers that an optimiser keeps per parameter
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
 FLOAT_BYTES = 4
 COPIES = 3
@@ -147,7 +146,7 @@ def _disk(costs: Costs, experiment: Experiment, width: int) -> float:
     """Return the bytes of a run's folder: snapshots, the state and its next version, tables."""
     weights = FLOAT_BYTES * costs.at("parameters", width)
     snapshots = len(experiment.snapshot_epochs)
-    state = weights * (1 + BUFFERS[experiment.optimizer.name])
+    state = weights * (1 + experiment.optimizer.buffers)
     rows = snapshots + len(experiment.measure.paths.strengths)
     images = experiment.measure.samples or costs.train_samples
     return weights * snapshots + 2 * state + ROW_BYTES * rows * images

@@ -4,12 +4,17 @@ The data are a file written by prepare-data, a folder of Parquet shards in the l
 Face hub, or a data set's settings as for prepare-data, for example
 {"source": "torchvision", "name": "cifar10", "path": "data"}
 The labels trained on are those of the data, or those of a label table written by make-labels.
+
+Weights that this program has saved say what they belong to: their width and normalisation are
+taken where the command line leaves them open, images are averaged down to their size, and what
+contradicts them is refused, or said where it may be meant (other data, other labels).
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +27,16 @@ from smoothdescent.data.sources import read_source
 from smoothdescent.data.store import open_store
 from smoothdescent.devices import choose_device, describe
 from smoothdescent.errors import UserError
-from smoothdescent.files import read_metadata, read_table, sha256_file, write_table
+from smoothdescent.files import (
+    read_metadata,
+    read_table,
+    sha256_bytes,
+    sha256_file,
+    write_table,
+)
 from smoothdescent.networks.registry import build
-from smoothdescent.networks.weights import load_weights
-from smoothdescent.progress import Progress
+from smoothdescent.networks.weights import load_weights, read_weights_metadata, weights_dtypes
+from smoothdescent.progress import Progress, log
 from smoothdescent.provenance import provenance
 from smoothdescent.sharpness.engine import measure
 from smoothdescent.sharpness.paths import Paths, ShiftPaths
@@ -63,7 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Data:
-    """Images uint8 [N, S, S, 3] of one split, their labels int64 [N], and what belongs to them."""
+    """Images of one split, their labels int64 [N], and what belongs to them.
+
+    Images are uint8 [N, S, S, 3], or float32 in [0,1] once they have been averaged.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -79,19 +93,23 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument or a file is at fault.
     """
-    data = _read_data(args)
-    labels, sample_ids, is_noisy = _choose_samples(args, data)
+    said = read_weights_metadata(args.weights)
+    data = _read_data(args, said)
+    width = _check_claims(args, said, data)
+    labels, sample_ids, is_noisy = _choose_samples(args, data, said.get("labels_sha256"))
+    if len(sample_ids) < len(data.images):
+        data = replace(data, images=data.images[sample_ids])
+    data = _at_size(args.weights, said, data)
     size = data.images.shape[1]
-    network = build(args.network, width=args.width, num_classes=data.num_classes, image_size=size)
+    network = build(args.network, width=width, num_classes=data.num_classes, image_size=size)
     load_weights(args.weights, network)
     device = choose_device(args.device)
     paths = _paths(args, size)
     tangent = Tangent(args.jitters, args.step_size, args.step, args.magnitude)
     progress = Progress(len(sample_ids), "images", "measuring")
-    every = len(sample_ids) == len(data.images)
     table = measure(
         network,
-        data.images if every else data.images[sample_ids],
+        data.images,
         labels,
         sample_ids,
         mean=data.mean,
@@ -113,9 +131,11 @@ def run(args: argparse.Namespace) -> None:
         table = table.add_column(1, "is_noisy", column)
     settings = {key: value for key, value in vars(args).items() if key != "command"}
     settings |= {"strengths": paths.strengths, "mean": data.mean, "std": data.std}
+    settings |= {"width": width, "image_size": size}
     metadata = {
         "settings": settings,
         "weights_sha256": sha256_file(args.weights),
+        "weights_dtypes": weights_dtypes(args.weights),
         **data.source,
         **provenance(device=describe(device), dtype=args.dtype),
     }
@@ -125,7 +145,44 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def _read_data(args: argparse.Namespace) -> Data:
+def _check_claims(args: argparse.Namespace, said: dict[str, str], data: Data) -> int | None:
+    """Hold what the weights say of themselves against the command line, and return the width."""
+    width = args.width
+    if width is None and said.get("width", "None") != "None":
+        width = int(said["width"])
+        log(f"width {width}, as {args.weights} says")
+    for key, option, given in (
+        ("network", "--network", args.network),
+        ("width", "--width", str(width)),
+        ("num_classes", f"--data {args.data}: its number of classes", str(data.num_classes)),
+    ):
+        if said.get(key, given) != given:
+            raise UserError(f"{option} is {given}, but {args.weights} says {key} {said[key]}")
+    here = data.source.get("data_sha256")
+    if here is not None and said.get("data_sha256", here) != here:
+        log(f"{args.weights} was trained on other data than --data {args.data}")
+    return width
+
+
+def _at_size(weights: str, said: dict[str, str], data: Data) -> Data:
+    """Average images down to the size that the weights were trained at, as training does."""
+    stored = data.images.shape[1]
+    size = int(said.get("image_size", stored))
+    if size == stored:
+        return data
+    if stored % size:
+        raise UserError(
+            f"{weights} says image_size {size}, but the data have images of {stored} pixels, "
+            "expected a multiple"
+        )
+    log(f"images of {stored} pixels are averaged down to image_size {size}, as {weights} says")
+    block = stored // size
+    blocks = data.images.reshape(-1, size, block, size, block, 3)
+    sums = blocks.sum(axis=(2, 4), dtype=np.float32)  # of whole numbers below 2^24: exact
+    return replace(data, images=sums / np.float32(255 * block**2))
+
+
+def _read_data(args: argparse.Namespace, said: dict[str, str]) -> Data:
     """Open or decode the data set that --data names."""
     if args.data.endswith(".safetensors"):
         store = open_store(args.data)
@@ -139,13 +196,27 @@ def _read_data(args: argparse.Namespace) -> Data:
         labels = getattr(decoded, f"{args.split}_labels")
         mean, std, classes = decoded.mean, decoded.std, len(decoded.class_names)
         source = {"data": decoded.description}
-    mean, std = args.mean or mean, args.std or std
+    mean = _normalisation("mean", args, said, mean)
+    std = _normalisation("std", args, said, std)
     if mean is None or std is None:
         raise UserError(
             f"--data {args.data} does not tell the mean and std that the network was trained with; "
             "give --mean and --std"
         )
     return Data(images, labels, tuple(mean), tuple(std), classes, source)
+
+
+def _normalisation(
+    name: str, args: argparse.Namespace, said: dict[str, str], stored: tuple[float, ...] | None
+) -> tuple[float, ...] | None:
+    """Return the mean or std of the command line, else of the weights, else of the data."""
+    given = getattr(args, name)
+    trained = json.loads(said[name]) if name in said else None
+    if given and trained and list(given) != trained:
+        raise UserError(f"--{name} is {given}, but {args.weights} says {name} {trained}")
+    if trained and stored is not None and list(stored) != trained:
+        log(f"{name} {trained}, as {args.weights} says, not that of --data {args.data}")
+    return given or trained or stored
 
 
 def _source_settings(data: str) -> dict[str, Any]:
@@ -163,9 +234,12 @@ def _source_settings(data: str) -> dict[str, Any]:
 
 
 def _choose_samples(
-    args: argparse.Namespace, data: Data
+    args: argparse.Namespace, data: Data, trained_on: str | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return labels int64 [n], sample ids int64 [n] and, with a label table, who is noisy."""
+    """Return labels int64 [n], sample ids int64 [n] and, with a label table, who is noisy.
+
+    `trained_on` is the checksum of the labels that the weights were trained on, if they say.
+    """
     labels, sample_ids, is_noisy = data.labels, np.arange(len(data.labels)), None
     if args.labels is not None:
         if args.split != "train":
@@ -186,6 +260,10 @@ def _choose_samples(
                 f"{args.labels} names training samples that --data {args.data} does not have; "
                 f"expected at least one, with sample_id 0 to {len(data.images) - 1}"
             )
+    columns = (np.asarray(column, dtype=np.int64) for column in (sample_ids, labels))
+    found = sha256_bytes(*(column.tobytes() for column in columns))
+    if trained_on is not None and args.split == "train" and found != trained_on:
+        log(f"{args.weights} was trained on other labels or samples; those are given by --labels")
     count = len(sample_ids) if args.samples is None else args.samples
     if not 1 <= count <= len(sample_ids):
         raise UserError(f"--samples is {count}; expected 1 to {len(sample_ids)}")

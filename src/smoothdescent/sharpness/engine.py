@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
@@ -21,6 +20,9 @@ from smoothdescent.sharpness.precision import full_precision, wide_dtype
 from smoothdescent.sharpness.tangent import NormalisedImages, Tangent, jitter_coefficients
 from smoothdescent.sharpness.volumes import segment_lengths, volume_integrals
 from smoothdescent.tables.columns import STANDARD_MEASURES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def measure(
@@ -78,9 +80,11 @@ def measure(
         equation 5; at volume k, the square of the average of its root: see `hessian_norm`.
 
     Raises:
-        UserError: an argument is wrong; arrays are checked before any measurement, an iterable's
-            batches as they come.
+        UserError: an argument is wrong, or the network cannot be measured (`networks.contract`);
+            both are checked before any measurement, an iterable's batches as they come.
     """
+    import pyarrow as pa
+
     paths = SVDPaths() if paths is None else paths
     tangent = Tangent() if tangent is None else tangent
     chosen = find_measures(measures)
@@ -95,11 +99,14 @@ def measure(
     done, total = 0, len(images) if hasattr(images, "shape") else None
     with full_precision(device):
         for samples in read_samples(images, labels, sample_ids, len(mean), layout):
-            if engine is None:
+            first = engine is None
+            if first:
                 engine = _Engine(
                     network, samples, mean, std, paths, tangent, chosen, seed, device, dtype, budget
                 )
             engine.check(samples)
+            if first:
+                engine.frozen.check(engine.example, f"network {type(network).__name__}")
             for start in range(0, len(samples), engine.plan.samples):
                 stop = min(start + engine.plan.samples, len(samples))
                 columns.append(engine.measure(samples, start, stop))
@@ -134,7 +141,8 @@ class _Engine:
         self.seed, self.device, self.dtype = seed, device, dtype
         channels, height, width = self.shape
         self.normalised = NormalisedImages(mean, std, height * width, dtype, device)
-        self.frozen: FrozenNetwork = freeze(network, device, dtype, self._probe(samples))
+        self.example = self._probe(samples)
+        self.frozen: FrozenNetwork = freeze(network, device, dtype, self.example)
         self.plan: Plan = plan(
             budget,
             device,

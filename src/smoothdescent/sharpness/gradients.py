@@ -6,12 +6,14 @@ import copy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from smoothdescent.errors import UserError
+from smoothdescent.networks.contract import IMAGES, check_evaluation, describe_error
 from smoothdescent.sharpness.precision import full_precision, wide_dtype
 
 
@@ -61,12 +63,14 @@ def input_gradients(
         batch_size: points per evaluation; it does not change the values beyond rounding.
 
     Raises:
-        UserError: NaN or infinite weights, or a label that the network has no logit for.
+        UserError: NaN or infinite weights, a label that the network has no logit for, or a network
+            that cannot be measured (see `networks.contract`).
     """
     with full_precision(points.device):
         frozen = freeze(network, points.device, points.dtype, points[:1])
         labels = labels.to(points.device)
         check_labels(labels, frozen.classes)
+        frozen.check(points[:1], f"network {type(network).__name__}")
         return frozen.evaluate(points, labels, batch_size)
 
 
@@ -85,6 +89,19 @@ class FrozenNetwork:
     layout: torch.memory_format
     classes: int
     saved_bytes: int
+
+    def check(self, example: torch.Tensor, name: str) -> None:
+        """Check that the network can be measured; see `check_evaluation`.
+
+        Args:
+            example: [1, C, H, W], a normalised image; others are drawn.
+            name: of the network, for messages.
+        """
+        draw = torch.Generator().manual_seed(0)
+        shape = (IMAGES - 1, *example.shape[1:])
+        others = torch.randn(shape, generator=draw, dtype=torch.float64).to(example)
+        images = torch.cat([others, example]).contiguous(memory_format=self.layout)
+        check_evaluation(self.module, images, name)
 
     def evaluate(self, points: torch.Tensor, labels: torch.Tensor, batch_size: int) -> Evaluation:
         """Evaluate points [N, C, H, W] in batches; see `Evaluation` for the result."""
@@ -124,7 +141,7 @@ def freeze(
         UserError: NaN or infinite weights, or the network cannot map the image to logits.
     """
     _check_weights(network)
-    module = copy.deepcopy(network).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    module = _copy(network).to(device=device, dtype=dtype).eval().requires_grad_(False)
     layout, other = torch.channels_last, torch.contiguous_format
     try:
         logits, saved = _probe(module, example, layout)
@@ -149,6 +166,35 @@ def freeze(
             "shape [1, classes]"
         )
     return FrozenNetwork(module.to(memory_format=layout), layout, logits.shape[1], saved)
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    """Return a copy that shares only those attributes that cannot be copied.
+
+    These are locks, for example, and activations that a forward pass has left behind: old weight
+    norm keeps its weight so, and computes it anew each time.
+    """
+    try:
+        return copy.deepcopy(network)
+    except Exception:  # whatever a user's own attributes may raise
+        shared: dict[int, Any] = {}
+        for module in network.modules():
+            for value in vars(module).values():
+                try:
+                    copy.deepcopy(value)
+                except Exception:
+                    if not isinstance(value, dict) or not _holds_modules(value):
+                        shared[id(value)] = value
+    try:
+        return copy.deepcopy(network, shared)
+    except Exception as error:
+        raise UserError(
+            f"network {type(network).__name__} cannot be copied: {describe_error(error)}"
+        ) from error
+
+
+def _holds_modules(attribute: dict[Any, Any]) -> bool:
+    return any(isinstance(value, nn.Module) for value in attribute.values())
 
 
 def check_labels(labels: torch.Tensor, classes: int) -> None:

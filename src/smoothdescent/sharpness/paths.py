@@ -1,6 +1,8 @@
 """Path families: images of growing augmentation strength in P directions (sections 3.3 and 3.4).
 
-A new family is one function with the decorator `register_path_family`.
+A new family is one function with the decorator `register_path_family` and, for `config.yaml`, a
+block of settings beside it, named in `PathSettings`. PyTorch is imported only to augment images:
+the configuration is read without it.
 """
 
 from __future__ import annotations
@@ -8,13 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
+from pydantic import Field, model_validator
 
+from smoothdescent.config.types import Block, Natural, Positive
 from smoothdescent.errors import UserError
-from smoothdescent.sharpness.precision import wide_dtype
 
-PathFunction = Callable[[torch.Tensor, int, Sequence[float]], torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+PathFunction = Callable[["torch.Tensor", int, Sequence[float]], "torch.Tensor"]
 
 PATH_FAMILIES: dict[str, PathFunction] = {}
 
@@ -64,16 +70,6 @@ class Paths:
             )
 
 
-def SVDPaths(directions: int = 4, strengths: Sequence[int] = (5, 10, 15, 20, 22, 25)) -> Paths:
-    """Return paths that erase small singular values of each channel (section 3.4)."""
-    return Paths("svd", directions, tuple(strengths))
-
-
-def ShiftPaths(directions: int = 4, strengths: Sequence[float] = (1.0, 2.0, 3.0, 4.0)) -> Paths:
-    """Return paths that shift the image by a growing radius in pixels."""
-    return Paths("shift", directions, tuple(strengths))
-
-
 def path_images(images: torch.Tensor, paths: Paths) -> torch.Tensor:
     """Return the images at the points of all paths, the base image first.
 
@@ -87,6 +83,8 @@ def path_images(images: torch.Tensor, paths: Paths) -> torch.Tensor:
     Raises:
         UserError: the images do not admit the strengths.
     """
+    import torch
+
     base = images[:, None, None].expand(-1, paths.directions, 1, -1, -1, -1)
     return torch.cat([base, augmented_images(images, paths)], dim=2)
 
@@ -101,6 +99,41 @@ def augmented_images(images: torch.Tensor, paths: Paths) -> torch.Tensor:
             f"expected {list(expected)}"
         )
     return augmented
+
+
+class _Settings(Block):
+    """What the settings of all families share: `directions`, and increasing `strengths`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> _Settings:
+        if sorted(set(self.strengths)) != self.strengths:
+            raise ValueError("must be increasing, without repetition")
+        return self
+
+    def check(self, image_size: int) -> None:
+        """Raise a ValueError that begins with a key if images of this size do not admit it."""
+
+
+class SVDSettings(_Settings):
+    """Paths that erase small singular values of each colour channel (section 3.4)."""
+
+    family: Literal["svd"]
+    directions: Natural = 4
+    strengths: Annotated[list[Natural], Field(min_length=1)]
+
+    def check(self, image_size: int) -> None:
+        """Raise a ValueError if more singular values are to be erased than there are."""
+        most = image_size - self.directions + 1
+        if self.strengths[-1] > most:
+            raise ValueError(
+                f"strengths ends at {self.strengths[-1]}, but of the {image_size} singular values "
+                f"of an image {self.directions} directions can erase at most {most}"
+            )
+
+
+def SVDPaths(directions: int = 4, strengths: Sequence[int] = (5, 10, 15, 20, 22, 25)) -> Paths:
+    """Return paths that erase small singular values of each channel (section 3.4)."""
+    return Paths("svd", directions, tuple(strengths))
 
 
 @register_path_family("svd")
@@ -125,6 +158,10 @@ def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]
         UserError: a strength is no whole number, or more singular values are to be erased than
             there are.
     """
+    import torch
+
+    from smoothdescent.sharpness.precision import wide_dtype
+
     count, channels, height, width = images.shape
     rank = min(height, width)
     if any(s != int(s) for s in strengths):
@@ -149,6 +186,19 @@ def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]
             removed = us[..., indices] @ vh[..., indices, :]
             result[:, p, k] = (wide - removed).permute(0, 2, 3, 1)
     return result.permute(0, 1, 2, 5, 3, 4)
+
+
+class ShiftSettings(_Settings):
+    """Paths of shifts by a growing radius in pixels, edges repeated."""
+
+    family: Literal["shift"]
+    directions: Natural = 4
+    strengths: Annotated[list[Positive], Field(min_length=1)] = Field([1.0, 2.0, 3.0, 4.0])
+
+
+def ShiftPaths(directions: int = 4, strengths: Sequence[float] = (1.0, 2.0, 3.0, 4.0)) -> Paths:
+    """Return paths that shift the image by a growing radius in pixels."""
+    return Paths("shift", directions, tuple(strengths))
 
 
 @register_path_family("shift")
@@ -179,6 +229,8 @@ def _shift_axis(images: torch.Tensor, distance: float, dim: int) -> torch.Tensor
     """Shift along one axis by a real distance, repeating the edge, linear between pixels."""
     # cos and sin of multiples of pi/2 miss whole numbers by a rounding error; a millionth of a
     # pixel is far below any strength of interest.
+    import torch
+
     distance = round(distance, 6)
     whole = math.floor(distance)
     fraction = distance - whole
@@ -189,3 +241,6 @@ def _shift_axis(images: torch.Tensor, distance: float, dim: int) -> torch.Tensor
         return near
     far = images.index_select(dim, (index - 1).clamp(0, last))
     return (1 - fraction) * near + fraction * far
+
+
+PathSettings = Annotated[SVDSettings | ShiftSettings, Field(discriminator="family")]

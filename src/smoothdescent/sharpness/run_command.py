@@ -30,7 +30,7 @@ from smoothdescent.files import (
     write_table,
 )
 from smoothdescent.layout import log_path, parse_run, run_name, sharpness_path, snapshot_path
-from smoothdescent.networks.registry import build, network_source
+from smoothdescent.networks.registry import build, network_sources
 from smoothdescent.networks.weights import load_tensors, load_weights, read_weights_metadata
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import provenance
@@ -289,6 +289,6 @@ def measuring_code(experiment: Experiment) -> str:
         *sharpness,
         *package.glob("networks/*.py"),
         *package.glob("kernels/*.py"),
-        network_source(experiment.network),
+        *network_sources(experiment.network),
         *measure_sources(experiment.measure.measures),
     )

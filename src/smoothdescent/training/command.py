@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> None:
         threads=args.threads,
         autosave_minutes=args.autosave_minutes,
     )
+    for width in sorted({width for width, _ in args.runs}):
+        trainer.check(width)
     request = StopRequest()
     workers = side_by_side(device, len(args.runs))
     with ThreadPoolExecutor(workers) as pool:

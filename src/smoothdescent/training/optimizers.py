@@ -1,29 +1,58 @@
-"""Optimisers by name, and the learning-rate schedule."""
+"""Optimisers, each with its settings in `config.yaml`, and the learning-rate schedule.
+
+A new optimiser is one class here, named in `OptimizerSettings`. PyTorch is imported only to build
+one: the configuration is read without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
+from pydantic import Field
 
-from smoothdescent.config.schema import SGD, Adam
+from smoothdescent.config.types import Block, Count, Positive, Real
 
-Parameters = Iterable[torch.nn.Parameter]
-
-OPTIMIZERS: dict[str, Callable[[Parameters, Any], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters, settings: torch.optim.SGD(
-        parameters, lr=settings.learning_rate, momentum=settings.momentum, fused=True
-    ),
-    "adam": lambda parameters, settings: torch.optim.Adam(
-        parameters, lr=settings.learning_rate, fused=True
-    ),
-}
+if TYPE_CHECKING:
+    import torch
 
 
-def build_optimizer(parameters: Parameters, settings: SGD | Adam) -> torch.optim.Optimizer:
-    """Return the optimiser that `settings.name` names, without weight decay."""
-    return OPTIMIZERS[settings.name](parameters, settings)
+class SGD(Block):
+    """Stochastic gradient descent with momentum, linear warm-up, then a constant rate."""
+
+    buffers: ClassVar[int] = 1  # numbers kept per parameter
+
+    name: Literal["sgd"]
+    learning_rate: Positive
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    warmup_epochs: Count = 5
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser of some parameters, without weight decay."""
+        import torch
+
+        return torch.optim.SGD(
+            parameters, lr=self.learning_rate, momentum=self.momentum, fused=True
+        )
+
+
+class Adam(Block):
+    """Adam with PyTorch's default betas, linear warm-up, then a constant rate."""
+
+    buffers: ClassVar[int] = 2
+
+    name: Literal["adam"]
+    learning_rate: Positive
+    warmup_epochs: Count = 0
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser of some parameters, without weight decay."""
+        import torch
+
+        return torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
+
+
+OptimizerSettings = Annotated[SGD | Adam, Field(discriminator="name")]
 
 
 def learning_rate(settings: SGD | Adam, step: int, steps_per_epoch: int) -> float:

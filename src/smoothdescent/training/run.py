@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -17,11 +15,11 @@ from smoothdescent.config.schema import Training
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.networks.weights import load_tensors, save_tensors
-from smoothdescent.randomness import derive_seed
+from smoothdescent.randomness import derive_seed, global_generators
 from smoothdescent.tables.columns import HISTORY_COLUMNS
-from smoothdescent.training.optimizers import build_optimizer
 
-_GLOBAL_GENERATOR = threading.Lock()  # runs side by side would mix their draws
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass
@@ -56,6 +54,8 @@ class Run:
             until: the last epoch; default: all.
             evaluated: the epochs whose exact evaluations are kept; default: all.
         """
+        import pandas as pd
+
         table = pd.DataFrame(self.history, columns=list(HISTORY_COLUMNS), dtype="float64")
         table = table.astype({"epoch": "int64"})
         if evaluated is not None:
@@ -146,16 +146,15 @@ def new_run(
     device: torch.device,
 ) -> Run:
     """Return a run at epoch 0, initialised by its seed."""
-    # Initialisation is the one draw that PyTorch takes from its global generator. It is made on
-    # the CPU, so that a run starts from the same weights on every device.
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "initialisation"))
+    # PyTorch initialises from its global generator; on the CPU, so that a run starts from the same
+    # weights on every device.
+    with global_generators(derive_seed(seed, "initialisation"), torch.device("cpu")):
         network = build(
             settings.network, width=width, num_classes=num_classes, image_size=image_size
         )
     network = network.to(device=device, memory_format=torch.channels_last).train()
     return Run(
         network=network,
-        optimizer=build_optimizer(network.parameters(), settings.optimizer),
+        optimizer=settings.optimizer.build(network.parameters()),
         running=torch.zeros(2, dtype=torch.float64, device=device),
     )

@@ -4,12 +4,15 @@ A step of a narrow network is some hundred kernels of microseconds, and a GPU wa
 launch them one by one. Captured in a CUDA graph they are one launch. A graph reads from and writes
 to fixed places in memory: the positions of the batch, the learning rate, the crops of the epoch and
 the run itself. On a CPU the same function, on the same fixed places, is called directly.
+
+A network with random layers finds the global generators seeded by (seed, epoch, step), so that its
+run can be repeated and resumed. Runs side by side then take turns, and their kernels are launched
+one by one. Whether a network draws shows in the first step of each epoch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -18,6 +21,7 @@ from torch.nn import functional
 
 from smoothdescent.config.schema import Training
 from smoothdescent.progress import log
+from smoothdescent.randomness import GLOBAL_GENERATORS, derive_seed, global_generators
 from smoothdescent.training.augmentation import Crops, crop, draw_crops
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.run import Run
@@ -25,7 +29,6 @@ from smoothdescent.training.run import Run
 # Steps that are launched kernel by kernel before one is captured: libraries choose their algorithms
 # and allocate what they need in the first ones, which cannot be captured.
 WARM_UP = 3
-_CAPTURE = threading.Lock()
 
 
 class Step:
@@ -50,9 +53,13 @@ class Step:
         self._eager_steps: Counter[int] = Counter()
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._capturing = self._device.type == "cuda"
+        self._seed = 0
+        self._draws: bool | None = None  # whether the network does; None: not known
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw the epoch's augmentation, if there is one."""
+        """Draw the epoch's augmentation, if there is one, and let its steps draw by their names."""
+        self._seed = seed
+        self._draws = self._draws or None
         augmentation = self.settings.augmentation
         if augmentation is None:
             return
@@ -73,13 +80,27 @@ class Step:
         positions = self._positions.setdefault(size, torch.empty_like(batch))
         positions.copy_(batch)
         self._rate.fill_(rate)
-        if self._capturing and size not in self._graphs and self._eager_steps[size] >= WARM_UP:
+        if size not in self._graphs and self._can_capture(size):
             self._capture(positions)
         if size in self._graphs:
             self._graphs[size].replay()
         else:
             self._eager_steps[size] += 1
+            self._launch(positions)
+
+    def _can_capture(self, size: int) -> bool:
+        # A graph would replay the draws of the step that was captured.
+        return self._capturing and not self._draws and self._eager_steps[size] >= WARM_UP
+
+    def _launch(self, positions: torch.Tensor) -> None:
+        """Compute the step, with global generators of its own if the network may draw."""
+        if self._draws is False:
             self._compute(positions)
+            return
+        seed = derive_seed(self._seed, "layers", self.run.epoch, self.run.step)
+        with global_generators(seed, self._device) as drawn:
+            self._compute(positions)
+            self._draws = self._draws or drawn()
 
     def _compute(self, positions: torch.Tensor) -> None:
         run, optimizer = self.run, self.run.optimizer
@@ -90,6 +111,10 @@ class Step:
         loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for parameter in optimizer.param_groups[0]["params"]:
+            # What this step left out, as stochastic depth does: fused optimisers want them all.
+            if parameter.grad is None and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
         run.running[0] += loss.detach() * len(positions)
         run.running[1] += (logits.detach().argmax(1) == labels).sum()
@@ -107,11 +132,12 @@ class Step:
         """Capture the step for batches of this size, which does not take it."""
         groups = self.run.optimizer.param_groups
         graph = torch.cuda.CUDAGraph()
-        # Other threads, which train other runs, go on meanwhile; but one captures at a time.
+        # Other threads, which train other runs, go on meanwhile; but one captures at a time, and
+        # none seeds the generator that a capture holds.
         mode = {"stream": torch.cuda.current_stream(), "capture_error_mode": "thread_local"}
         try:
             _set_capturable(groups, True)
-            with _CAPTURE, torch.cuda.graph(graph, **mode):
+            with GLOBAL_GENERATORS, torch.cuda.graph(graph, **mode):
                 self._compute(positions)
             self._graphs[len(positions)] = graph
         except RuntimeError as error:

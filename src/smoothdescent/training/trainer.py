@@ -13,9 +13,10 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import code_digest, read_metadata
 from smoothdescent.layout import log_path, run_name
 from smoothdescent.lease import Deposed, Lease
-from smoothdescent.networks.registry import NETWORKS, count_parameters, network_source
+from smoothdescent.networks.registry import NETWORKS, count_parameters, network_sources
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import library_versions
+from smoothdescent.training.contract import check_trainable
 from smoothdescent.training.data import to_device
 from smoothdescent.training.engine import train
 from smoothdescent.training.folder import Conditions, Listener, RunFolder, Stopped
@@ -67,7 +68,7 @@ class Trainer:
         }
         if settings.network not in NETWORKS:
             # Another architecture of the same name is another run.
-            self.identity["network_code"] = code_digest(network_source(settings.network))
+            self.identity["network_code"] = code_digest(*network_sources(settings.network))
         # A training is repeated bit for bit where all of these are the same.
         self.conditions: Conditions = {
             "code": training_code(),
@@ -99,6 +100,20 @@ class Trainer:
                 log(f"{path.name} failed: {error}")
                 return f"{path.name}: {error}"
             return None
+
+    def check(self, width: int) -> None:
+        """Check that the network of a width can be trained, resumed and measured.
+
+        Raises:
+            UserError: says what was seen.
+        """
+        check_trainable(
+            self.settings,
+            width=width,
+            num_classes=self.dataset.num_classes,
+            image_size=self.dataset.image_size,
+            device=self.device,
+        )
 
     def _train(self, width: int, seed: int, lease: Lease, listener: Listener) -> None:
         run = self._new_run(width, seed)

@@ -11,19 +11,66 @@ for the processor at hand when they are first called, and keeps them in a cache 
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
 import numpy as np
 import torch
 from numba import njit
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from smoothdescent.progress import log
+
 LARGEST_POOL = 15  # the places of a window are numbered in a byte
 
 # Products may be fused into sums, and where they are reductions, sums reordered; NaN and infinity
 # keep their meaning.
-_settings = {"error_model": "numpy", "cache": True, "nogil": True}
-_compiled = njit(fastmath={"contract"}, **_settings)
-_reduction = njit(fastmath={"contract", "reassoc", "nsz"}, **_settings)
+_SETTINGS = {"error_model": "numpy", "nogil": True}
+
+
+def _kernel(*fastmath: str) -> Callable[[Callable], Callable]:
+    """Return a decorator that compiles a kernel and keeps it in a cache where there is one."""
+    settings = {"fastmath": set(fastmath), **_SETTINGS}
+
+    def compiled(function: Callable) -> Callable:
+        try:
+            return njit(cache=_cached, **settings)(function)
+        except RuntimeError:  # neither beside this file nor at home is a place to write
+            _find_cache()
+            return njit(cache=_cached, **settings)(function)
+
+    return compiled
+
+
+_cached = True
+
+
+def _find_cache() -> None:
+    """Cache in the user's part of the temporary folder from now on, or not at all."""
+    global _cached
+    folder = Path(tempfile.gettempdir()) / f"smoothdescent-numba-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        # What is cached is run: nobody else may have made it, nor write into it.
+        private = found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        _cached = private and stat.S_ISDIR(found.st_mode) and os.access(folder, os.W_OK)
+    except OSError:
+        _cached = False
+    if _cached:
+        numba.config.CACHE_DIR = str(folder)
+        log(f"kernels are cached in {folder}: neither the program's folder nor home is writable")
+    else:
+        log("kernels are compiled anew: no folder to cache them in is writable")
+
+
+_compiled = _kernel("contract")
+_reduction = _kernel("contract", "reassoc", "nsz")
 # Compiled only as a part of its callers, which is much faster to compile.
 _inlined = njit(inline="always")
 

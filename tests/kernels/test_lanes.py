@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-lanes = pytest.importorskip("smoothdescent.networks.lanes", reason="numba is not installed")
+lanes = pytest.importorskip("smoothdescent.kernels.lanes", reason="numba is not installed")
 
 
 def plain_stage(x, weight, bias, pool):

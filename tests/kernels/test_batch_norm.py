@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoothdescent.networks.batch_norm import ConvNorm
+from smoothdescent.kernels.batch_norm import ConvNorm
 
 
 def layer(before, after, stride=1, seed=0):
