@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoothdescent.cli import main
-from smoothdescent.config.load import overlay, read_settings, read_yaml, resolve
+from smoothdescent.config.load import overlay, parse_settings, read_yaml, resolve
 from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.errors import UserError
 from smoothdescent.files import canonical_json
@@ -161,20 +161,20 @@ def identity(config):
 def test_settings_by_value_round_trip(config):
     resolved = resolve(config).resolved(NAME)
     text = canonical_json(resolved.model_dump(mode="json"))
-    again = read_settings(ResolvedExperiment, text, "--settings")
+    again = parse_settings(ResolvedExperiment, text, "--settings")
     assert again == resolved and again.training_identity == resolved.training_identity
 
 
 def test_settings_that_are_not_an_experiment():
     for text in ("{", '{"name": "x"}', "[]"):
         with pytest.raises(UserError, match="--settings"):
-            read_settings(ResolvedExperiment, text, "--settings")
+            parse_settings(ResolvedExperiment, text, "--settings")
 
 
 def test_the_command_prints_what_the_stages_take(config, capsys):
     main(["config", str(SHIPPED), "--experiment", NAME, "--json"])
     printed = capsys.readouterr().out
-    assert read_settings(ResolvedExperiment, printed, "") == resolve(config).resolved(NAME)
+    assert parse_settings(ResolvedExperiment, printed, "") == resolve(config).resolved(NAME)
     main(["config", str(SHIPPED), "--experiment", NAME])
     block = yaml.safe_load(capsys.readouterr().out)
     assert block.keys() == {"datasets", "experiments"}

@@ -173,7 +173,7 @@ def _yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, width=100)
 
 
-def read_settings(kind: type[Settings], text: str, argument: str) -> Settings:
+def parse_settings(kind: type[Settings], text: str, argument: str) -> Settings:
     """Return the settings that a job is given by value.
 
     Args:

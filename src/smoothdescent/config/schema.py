@@ -74,7 +74,7 @@ class Augmentation(Block):
     flip: StrictBool = Field(True, description="flip with probability 1/2")
 
 
-class Measure(Block):
+class Measuring(Block):
     """How the sharpness of the loss in input space is measured (sections 3.1 to 3.4)."""
 
     measures: list[str] = Field(
@@ -91,7 +91,7 @@ class Measure(Block):
     dtype: Literal["float32", "float64"] = "float32"
 
     @model_validator(mode="after")
-    def _check(self) -> Measure:
+    def _check(self) -> Measuring:
         check_measures(self.measures)
         return self
 
@@ -119,7 +119,7 @@ class Experiment(Training):
     seeds_per_job: Natural = Field(1, description="runs of a width that one job trains or measures")
     epochs: Natural
     snapshots: Epochs = Field([], description="epochs whose weights are kept; the last always is")
-    measure: Measure
+    measure: Measuring
     threshold_accuracy: Fraction = 0.9995
 
     @model_validator(mode="after")

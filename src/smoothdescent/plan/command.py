@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from smoothdescent.config.load import read_settings
+from smoothdescent.config.load import parse_settings
 from smoothdescent.config.schema import Study
 from smoothdescent.data.store import open_store
 from smoothdescent.devices import choose_device, describe, prepare_training
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the configuration or a data set is missing or damaged.
     """
-    study = read_settings(Study, args.settings, "--settings")
+    study = parse_settings(Study, args.settings, "--settings")
     device = choose_device(study.device)
     prepare_training(device, args.threads)
     experiments = {}

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class Data:
+class LabelledImages:
     """Images of one split, their labels int64 [N], and what belongs to them.
 
     Images are uint8 [N, S, S, 3], or float32 in [0,1] once they have been averaged.
@@ -145,7 +145,9 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def _check_claims(args: argparse.Namespace, said: dict[str, str], data: Data) -> int | None:
+def _check_claims(
+    args: argparse.Namespace, said: dict[str, str], data: LabelledImages
+) -> int | None:
     """Hold what the weights say of themselves against the command line, and return the width."""
     width = args.width
     if width is None and said.get("width", "None") != "None":
@@ -164,7 +166,7 @@ def _check_claims(args: argparse.Namespace, said: dict[str, str], data: Data) ->
     return width
 
 
-def _at_size(weights: str, said: dict[str, str], data: Data) -> Data:
+def _at_size(weights: str, said: dict[str, str], data: LabelledImages) -> LabelledImages:
     """Average images down to the size that the weights were trained at, as training does."""
     stored = data.images.shape[1]
     size = int(said.get("image_size", stored))
@@ -182,7 +184,7 @@ def _at_size(weights: str, said: dict[str, str], data: Data) -> Data:
     return replace(data, images=sums / np.float32(255 * block**2))
 
 
-def _read_data(args: argparse.Namespace, said: dict[str, str]) -> Data:
+def _read_data(args: argparse.Namespace, said: dict[str, str]) -> LabelledImages:
     """Open or decode the data set that --data names."""
     if args.data.endswith(".safetensors"):
         store = open_store(args.data)
@@ -203,7 +205,7 @@ def _read_data(args: argparse.Namespace, said: dict[str, str]) -> Data:
             f"--data {args.data} does not tell the mean and std that the network was trained with; "
             "give --mean and --std"
         )
-    return Data(images, labels, tuple(mean), tuple(std), classes, source)
+    return LabelledImages(images, labels, tuple(mean), tuple(std), classes, source)
 
 
 def _normalisation(
@@ -234,7 +236,7 @@ def _source_settings(data: str) -> dict[str, Any]:
 
 
 def _choose_samples(
-    args: argparse.Namespace, data: Data, trained_on: str | None
+    args: argparse.Namespace, data: LabelledImages, trained_on: str | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return labels int64 [n], sample ids int64 [n] and, with a label table, who is noisy.
 

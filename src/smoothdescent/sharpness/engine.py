@@ -12,7 +12,7 @@ from torch import nn
 from smoothdescent.devices import keep_pages
 from smoothdescent.errors import UserError
 from smoothdescent.sharpness.gradients import Evaluation, FrozenNetwork, check_labels, freeze
-from smoothdescent.sharpness.inputs import Samples, read_samples
+from smoothdescent.sharpness.inputs import CheckedSamples, check_samples
 from smoothdescent.sharpness.measures import Measure, find_measures
 from smoothdescent.sharpness.paths import Paths, SVDPaths, augmented_images
 from smoothdescent.sharpness.planning import Plan, parse_memory, plan
@@ -98,7 +98,7 @@ def measure(
     engine = None
     done, total = 0, len(images) if hasattr(images, "shape") else None
     with full_precision(device):
-        for samples in read_samples(images, labels, sample_ids, len(mean), layout):
+        for samples in check_samples(images, labels, sample_ids, len(mean), layout):
             first = engine is None
             if first:
                 engine = _Engine(
@@ -124,7 +124,7 @@ class _Engine:
     def __init__(
         self,
         network: nn.Module,
-        samples: Samples,
+        samples: CheckedSamples,
         mean: Sequence[float],
         std: Sequence[float],
         paths: Paths | None,
@@ -152,7 +152,7 @@ class _Engine:
             inputs_per_point=1 + (tangent.jitters if self.tangent else 0),
         )
 
-    def _probe(self, samples: Samples) -> torch.Tensor:
+    def _probe(self, samples: CheckedSamples) -> torch.Tensor:
         """Return the first image, [1, C, H, W], once all that can fail on images was tried."""
         flat = samples.flat_images(0, 1, self.device, self.dtype)
         if self.tangent:
@@ -161,7 +161,7 @@ class _Engine:
             augmented_images(self._images(flat), self.paths)
         return self._images(self.normalised(flat))
 
-    def check(self, samples: Samples) -> None:
+    def check(self, samples: CheckedSamples) -> None:
         """Check that samples go with the network and with the first ones."""
         if samples.shape != self.shape:
             raise UserError(
@@ -170,7 +170,7 @@ class _Engine:
             )
         check_labels(samples.labels, self.frozen.classes)
 
-    def measure(self, samples: Samples, start: int, stop: int) -> dict[str, np.ndarray]:
+    def measure(self, samples: CheckedSamples, start: int, stop: int) -> dict[str, np.ndarray]:
         """Return the table's columns for samples start..stop."""
         base = samples.flat_images(start, stop, self.device, self.dtype)
         sample_ids = samples.sample_ids[start:stop]

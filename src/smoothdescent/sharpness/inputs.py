@@ -16,8 +16,8 @@ _CHECKED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Checked samples.
+class CheckedSamples:
+    """Samples whose shapes and values are checked.
 
     Attributes:
         images: uint8 or float, [N, C, H, W] or [N, H, W, C] as `layout` says.
@@ -55,9 +55,9 @@ class Samples:
         return images / 255 if scaled else images
 
 
-def read_samples(
+def check_samples(
     images: Any, labels: Any, sample_ids: Any, channels: int, layout: str | None
-) -> Iterator[Samples]:
+) -> Iterator[CheckedSamples]:
     """Check arrays, or the batches of an iterable as they come, and yield them.
 
     Arrays are checked as a whole before the first batch is yielded.
@@ -99,7 +99,7 @@ def read_samples(
 
 def _check(
     images: Any, labels: Any, sample_ids: Any, channels: int, layout: str | None, seen: set[int]
-) -> Samples:
+) -> CheckedSamples:
     if not isinstance(images, np.ndarray | torch.Tensor):
         raise UserError(f"images is a {type(images).__name__}; expected an array or a tensor")
     layout = _find_layout(tuple(images.shape), channels, layout)
@@ -109,7 +109,7 @@ def _check(
     sample_ids = _integers("sample_ids", sample_ids, len(images))
     _check_values(images)
     _check_unique(sample_ids, seen)
-    return Samples(images, labels, sample_ids, layout)
+    return CheckedSamples(images, labels, sample_ids, layout)
 
 
 def _find_layout(shape: tuple[int, ...], channels: int, layout: str | None) -> str:

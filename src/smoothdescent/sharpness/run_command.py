@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from smoothdescent.config.load import read_settings
+from smoothdescent.config.load import parse_settings
 from smoothdescent.config.schema import Experiment, ResolvedExperiment
 from smoothdescent.data.loading import labels_sha256, load_pixels, read_label_table
 from smoothdescent.data.store import Store, open_store
@@ -86,10 +86,10 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: a file is missing, damaged or of another experiment.
     """
-    resolved = read_settings(ResolvedExperiment, args.settings, "--settings")
+    resolved = parse_settings(ResolvedExperiment, args.settings, "--settings")
     set_threads(args.threads)
     device = choose_device(args.device)
-    samples = read_samples(open_store(args.data), args.labels, resolved.experiment)
+    samples = read_measured_samples(open_store(args.data), args.labels, resolved.experiment)
     found = [c for run in args.runs for c in checkpoints(args.folder, run, resolved, samples)]
     unfinished = [c for c in found if not is_finished(c, len(samples.labels))]
     for checkpoint in unfinished:
@@ -177,7 +177,9 @@ def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
     return True
 
 
-def read_samples(store: Store, labels: str | Path, experiment: Experiment) -> MeasuredSamples:
+def read_measured_samples(
+    store: Store, labels: str | Path, experiment: Experiment
+) -> MeasuredSamples:
     """Return the training samples that are measured: all, or a random choice of some.
 
     The choice depends on the measure's seed alone, so that all runs are measured at the same

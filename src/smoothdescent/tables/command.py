@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from smoothdescent.config.load import dump_experiment, read_settings
+from smoothdescent.config.load import dump_experiment, parse_settings
 from smoothdescent.config.schema import Experiment, ResolvedExperiment
 from smoothdescent.errors import UserError
 from smoothdescent.files import write_table, write_text
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: a run's table is missing, damaged or not of these settings.
     """
-    resolved = read_settings(ResolvedExperiment, args.settings, "--settings")
+    resolved = parse_settings(ResolvedExperiment, args.settings, "--settings")
     experiment = resolved.experiment
     histories, checkpoints = read_runs(args.folder, resolved)
     conditions = [c for table in histories for c in json.loads(noted(table, "conditions"))]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from smoothdescent.config.load import read_settings
+from smoothdescent.config.load import parse_settings
 from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.devices import choose_device, prepare_training
 from smoothdescent.errors import UserError
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the input is at fault, or some of the runs failed.
     """
-    resolved = read_settings(ResolvedExperiment, args.settings, "--settings")
+    resolved = parse_settings(ResolvedExperiment, args.settings, "--settings")
     device = choose_device(args.device)
     prepare_training(device, args.threads)
     trainer = Trainer(
