@@ -117,13 +117,8 @@ def undisturbed(tmp_path_factory):
         pytest.skip(lacking)
     study = Study(tmp_path_factory.mktemp("undisturbed"))
     prepare(study)
-    study.run(*tables(study))
+    study.run(*study.tables)
     return study
-
-
-def tables(study):
-    folder = study.results.relative_to(study.folder)
-    return [f"{folder}/history.parquet", f"{folder}/sharpness.parquet"]
 
 
 def one_training(study):
@@ -153,7 +148,7 @@ def test_jobs_and_nodes_are_lost(large_cluster, tmp_path, undisturbed):
     cluster = large_cluster
     study = ClusterStudy(tmp_path, cluster)
     prepare(study)
-    process = study.start(*tables(study))
+    process = study.start(*study.tables)
     cancelled, killed, downed, lost = (study.holder(run, process) for run in RUNS)
     nodes = [node_of(cluster, downed), node_of(cluster, lost)]
     cluster.scancel(cancelled["job"])

@@ -1,4 +1,4 @@
-"""Networks of users through the commands: refused before anything is trained, or repeated exactly."""
+"""Networks of users through the commands: refused before any training, or repeated exactly."""
 
 import signal
 

@@ -45,6 +45,12 @@ class Study:
         """The folder of the experiment."""
         return self.folder / "results" / "demo" / self.name
 
+    @property
+    def tables(self):
+        """The targets that need all runs and no figure."""
+        folder = self.results.relative_to(self.folder)
+        return [f"{folder}/history.parquet", f"{folder}/sharpness.parquet"]
+
     def set(self, **keys):
         """Change keys of the experiment and write the configuration."""
         self.config["scales"]["demo"]["experiments"][self.name] |= keys
@@ -95,7 +101,8 @@ class Study:
         for line in printed.partition("Job stats:")[2].partition("\n\n")[0].splitlines():
             words = line.split()
             if len(words) == 2 and words[1].isdigit() and words[0] != "total":
-                counts[words[0].removesuffix(f"_{self.name}")] = int(words[1])
+                rule = words[0].removesuffix(f"_{self.name}")
+                counts[rule] = counts.get(rule, 0) + int(words[1])
         return counts
 
     def copy_with_results(self, folder):

@@ -25,8 +25,10 @@ def start_training(study):
     """Start an endless training, and return Snakemake when some of the work has been saved."""
     study.config["autosave_minutes"] = 0.5 / 60
     study.set(**ENDLESS)
-    process = study.start()
-    wait_until((study.results / "runs/w2_s0/state.safetensors").exists, process)
+    process = study.start(*study.tables)
+    run = study.results / "runs/w2_s0"
+    wait_until((run / "snapshots/e5.safetensors").exists, process)
+    wait_until((run / "state.safetensors").exists, process)
     return process
 
 
@@ -35,10 +37,10 @@ def finish(study, tmp_path):
     header = safetensors_header(study.results / "runs/w2_s0/state.safetensors")
     position = json.loads(json.loads(header["smoothdescent"])["position"])
     study.set(epochs=position["epoch"] + 20)
-    study.run()
+    study.run(*study.tables)
     assert "resumed from" in (study.results / LOG).read_text()
     undisturbed = study.copy_to(tmp_path / "undisturbed")
-    undisturbed.run()
+    undisturbed.run(*undisturbed.tables)
     assert_same_tables(study, undisturbed)
 
 
@@ -82,7 +84,7 @@ def test_measuring_killed_keeps_the_finished_checkpoints(new_study, tmp_path, wh
     """Of all its processes, or of the job alone: its outputs stay either way."""
     # So many checkpoints that no machine measures them between two looks.
     new_study.set(widths=[2], seeds=[0], epochs=80, snapshots=list(range(80)), batch_size=100)
-    process = new_study.start()
+    process = new_study.start(*new_study.tables)
     done = new_study.results / "runs/w2_s0/sharpness"
     wait_until(lambda: len(list(done.glob("e*.parquet"))) >= 3, process)
     if whole:
@@ -95,8 +97,8 @@ def test_measuring_killed_keeps_the_finished_checkpoints(new_study, tmp_path, wh
     assert 3 <= len(finished) < 81
     if whole:
         new_study.run("--unlock")
-    new_study.run()
+    new_study.run(*new_study.tables)
     assert finished.items() <= {p: p.stat().st_ino for p in done.glob("e*.parquet")}.items()
     undisturbed = new_study.copy_to(tmp_path / "undisturbed")
-    undisturbed.run()
+    undisturbed.run(*undisturbed.tables)
     assert_same_tables(new_study, undisturbed)

@@ -49,30 +49,58 @@ def small_study(tmp_path_factory):
     return study
 
 
-def damage(path, other, way):
-    if way == "delete":
-        path.unlink()
-    elif way == "truncate":
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    else:
-        shutil.copy(path.parent / other, path)
+def damage(study, kind, way):
+    """Delete, truncate or replace the products of a kind."""
+    for name, other in KINDS[kind][0].items():
+        path = study.results / name
+        if way == "delete":
+            path.unlink()
+        elif way == "truncate":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        else:
+            shutil.copy(path.parent / other, path)
 
 
-def ways(kind):
-    replaced = all(other for other in KINDS[kind][0].values())
-    return ["delete", "truncate", *(["replace"] if replaced else [])]
+def repair(study, kind, healthy):
+    """Put the products of a kind back as they were, their dates included."""
+    for name in KINDS[kind][0]:
+        shutil.copy2(healthy.results / name, study.results / name)
 
 
-@pytest.mark.parametrize(("kind", "way"), [(kind, way) for kind in KINDS for way in ways(kind)])
-def test_the_plain_command_heals(small_study, tmp_path, kind, way):
+def kinds(way):
+    """Return the kinds of products that can be damaged in a way."""
+    if way != "replace":
+        return list(KINDS)
+    return [kind for kind, (products, _) in KINDS.items() if all(products.values())]
+
+
+@pytest.mark.parametrize("way", ["delete", "truncate", "replace"])
+def test_the_plain_command_heals(small_study, tmp_path, way):
     study = small_study.copy_with_results(tmp_path / "copy")
-    products, expected = KINDS[kind]
-    for path, other in products.items():
-        damage(study.results / path, other, way)
-    printed = study.run()
-    assert study.counted(printed) == expected
-    assert ("it will be made again" in printed) == (way != "delete")
+    for kind in kinds(way):
+        damage(study, kind, way)
+        printed = study.run("--dry-run")
+        assert study.counted(printed) == KINDS[kind][1], kind
+        assert ("it will be made again" in printed) == (way != "delete"), kind
+        repair(study, kind, small_study)
+    assert study.jobs() == {}
+    # All at once but data and labels, after which every job would run.
+    for kind in set(kinds(way)) - {"data", "labels"}:
+        damage(study, kind, way)
+    assert study.counted(study.run()) == TRAINED
     assert_same_products(study, small_study)
+    assert study.jobs() == {}
+
+
+def test_data_and_labels_are_made_again(small_study, tmp_path):
+    """They are what they were: all jobs look, none trains or measures."""
+    study = small_study.copy_with_results(tmp_path / "copy")
+    damage(study, "data", "truncate")
+    damage(study, "labels", "replace")
+    before = contents(study.results / "runs")
+    study.run()
+    assert_same_products(study, small_study)
+    assert contents(study.results / "runs") == before
 
 
 def assert_same_products(study, other):

@@ -139,7 +139,7 @@ def test_jobs_run_again_compute_nothing(finished_study, tmp_path):
     before = contents(study.results / "runs")
     again = ("--forcerun", f"train_{NAME}", f"measure_{NAME}")
     assert study.jobs(*again)["train"] == 4
-    study.run(*again)
+    study.run(*again, "measure")
     assert "w1_s1 is finished" in (study.results / "logs/train/w1_s1.log").read_text()
     assert contents(study.results / "runs") == before
 
@@ -195,10 +195,11 @@ def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
 
 def test_a_study_runs_with_the_configuration_that_it_began_with(new_study):
     """While it runs, Snakemake is called with another one, which later jobs must not see."""
-    new_study.set(widths=[1, 2, 3], seeds=[0])
+    new_study.set(widths=[1, 2], seeds=[0])
     other = new_study.copy_to(new_study.folder / "other")
-    other.run()
-    process = new_study.start("--cores", "1")
+    config = f"{new_study.results.relative_to(new_study.folder)}/config.yaml"
+    other.run(config)
+    process = new_study.start("--cores", "1", config)
     wait_until((new_study.results / "runs/w1_s0/history.parquet").exists, process)
     new_study.set(optimizer={"learning_rate": 0.03}, measure={"step_size": 0.2})
     new_study.run("dump_config", "--nolock")

@@ -86,6 +86,11 @@ def dataset_settings(wildcards):
     return canonical_json(dataset_block(wildcards))
 
 
+def dataset_file_names(wildcards):
+    """Return the names of these files: one that has gone makes the job run again."""
+    return [str(file) for file in dataset_files(wildcards)]
+
+
 def dataset_files(wildcards):
     """Return the files that a data set is read from; none where they are drawn or downloaded."""
     return source_files(dataset_block(wildcards))

@@ -24,6 +24,7 @@ rule prepare_data:
     threads: 2
     params:
         settings=dataset_settings,
+        files=dataset_file_names,
     shell:
         "exec python -m smoothdescent prepare-data --settings {params.settings:q}"
         " --name {wildcards.dataset} --threads {threads} --output {output} > {log} 2>&1"
