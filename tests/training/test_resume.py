@@ -353,6 +353,8 @@ def test_work_in_progress_of_other_code_is_not_used(files, monkeypatch, capsys):
     stop_in_epoch_2(files, monkeypatch)
     capsys.readouterr()
     monkeypatch.setattr("smoothdescent.training.trainer.training_code", lambda: "other")
+    original = engine.learning_rate
+    monkeypatch.setattr(engine, "learning_rate", lambda *arguments: 2 * original(*arguments))
     files.train()
     assert "state.safetensors is not used: " in capsys.readouterr().err
     files.train(tag="-whole")

@@ -170,27 +170,21 @@ def job_file(folder, experiment, stage, seeds, suffix):
     return RESULTS / experiment / folder / stage / f"{job_name('{width}', seeds)}{suffix}"
 
 
-def job_command(stage, experiment, seeds):
-    """Return the command that trains or measures some seeds of an experiment.
+def job_options(wildcards, threads, experiment, stage, seeds):
+    """Return the options of a job that trains or measures some seeds of an experiment.
 
-    The job is given the experiment's settings by value. They are part of the command and no param:
-    it is the identities in `params` that tell which of them make a job run again.
+    The job is given the experiment's settings by value. Snakemake takes a param that depends on
+    `threads` for no reason to run a job again: which settings are is told by `params.identity`.
     """
     settings = canonical_json(RESOLVED[experiment].model_dump(mode="json"))
-    settings = shlex.quote(settings).replace("{", "{{").replace("}", "}}")
-    names = " ".join(
-        run_name("{wildcards.width}", str(s).replace("{", "{wildcards.")) for s in seeds
-    )
-    options = {
-        "train": f"--autosave-minutes {STUDY.autosave_minutes}",
-        "measure-runs": f"--memory {STUDY.memory}",
-    }
-    return (
-        f"exec python -m smoothdescent {stage} --settings {settings}"
-        f" --data {{input.data}} --labels {{input.labels}} --runs {names}"
-        f" --folder {RESULTS / experiment / 'runs'} --device {STUDY.device}"
-        f" --threads {{threads}} {options[stage]} >> {{log}} 2>&1"
-    )
+    names = [run_name("{width}", seed).format(**dict(wildcards.items())) for seed in seeds]
+    options = ["--settings", settings, "--runs", *names, "--folder", RESULTS / experiment / "runs"]
+    options += ["--device", STUDY.device, "--threads", threads]
+    if stage == "train":
+        options += ["--autosave-minutes", STUDY.autosave_minutes]
+    else:
+        options += ["--memory", STUDY.memory]
+    return shlex.join(map(str, options))
 
 
 def job_message(stage, experiment, seeds):

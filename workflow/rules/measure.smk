@@ -24,10 +24,12 @@ for experiment, seeds in SEEDS:
             gpu=GPUS,
         params:
             identity=RESOLVED[experiment].measuring_identity,
+            options=partial(job_options, experiment=experiment, stage="measure", seeds=seeds),
         message:
             job_message("measure", experiment, seeds)
         shell:
-            job_command("measure-runs", experiment, seeds)
+            "exec python -m smoothdescent measure-runs {params.options} --data {input.data}"
+            " --labels {input.labels} >> {log} 2>&1"
 
 
 rule gather_tables:

@@ -26,7 +26,9 @@ for experiment, seeds in SEEDS:
             gpu=GPUS,
         params:
             identity=RESOLVED[experiment].training_identity,
+            options=partial(job_options, experiment=experiment, stage="train", seeds=seeds),
         message:
             job_message("train", experiment, seeds)
         shell:
-            job_command("train", experiment, seeds)
+            "exec python -m smoothdescent train {params.options} --data {input.data}"
+            " --labels {input.labels} >> {log} 2>&1"

@@ -132,6 +132,9 @@ class Trainer:
             return
         folder.history.unlink(missing_ok=True)  # it would say that all is there
         folder.restore(run, folder.state)
+        if not run.history:
+            # Snapshots that are there may be of other code: a run that begins anew writes its own.
+            missing = self.snapshots
         self._replay(run, folder, missing, listener)
         last = self.settings.epochs
         if run.epoch < last:
