@@ -106,9 +106,9 @@ def table_settings(wildcards):
     return canonical_json(RESOLVED[wildcards.experiment].model_dump(mode="json"))
 
 
-# Snakemake makes a rule of an experiment's trainings and one of its measuring: their outputs depend
-# on the experiment, which those of one rule cannot. With `seeds_per_job`, there is one for each
-# group of seeds. SEEDS lists (experiment, seeds), the seeds being a wildcard where a job has one.
+# The outputs of trainings and of their measuring depend on the experiment, which those of one rule
+# cannot. So each experiment has rules of its own; with `seeds_per_job`, each group of its seeds has.
+# SEEDS lists (experiment, seeds), the seeds being a wildcard where a job has one.
 SEEDS = [
     (name, group)
     for name, experiment in STUDY.experiments.items()
@@ -118,8 +118,8 @@ SEEDS = [
 
 def rule_name(stage, experiment, seeds):
     """Return the name of the rule that trains or measures some seeds of an experiment."""
-    suffix = "" if seeds == ["{seed}"] else "_" + job_name(None, seeds)
-    return f"{stage}_{experiment}{suffix}"
+    name = f"{stage}_{experiment}"
+    return name if seeds == ["{seed}"] else f"{name}_{job_name(None, seeds)}"
 
 
 def runs(experiment, seeds):

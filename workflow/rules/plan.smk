@@ -12,7 +12,7 @@ rule plan:
     threads: STUDY.threads
     params:
         study=lambda wildcards: canonical_json(STUDY.model_dump(mode="json")),
-        data=str(RESULTS / "data"),
+        data=lambda wildcards, input: os.path.dirname(input[0]),
         costs=str(COSTS_FILE),
     shell:
         "exec python -m smoothdescent plan --settings {params.study:q} --data {params.data}"
