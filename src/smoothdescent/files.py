@@ -10,7 +10,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,17 @@ def remove_unfinished(folder: Path) -> None:
     for path in folder.glob(".*.*.*"):
         if re.fullmatch(r"\..+\.[0-9a-f]{12}\.\w+", path.name):
             path.unlink(missing_ok=True)
+
+
+def expect(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    """Compare what a file says of itself with what is expected of it.
+
+    Raises:
+        UserError: names the first difference.
+    """
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise UserError(f"{path}: its {key} is {found.get(key)!r}, expected {value!r}")
 
 
 def put_aside(path: Path) -> Path:

@@ -35,6 +35,18 @@ def parse_run(name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that jobs which train or measure runs share."""
+    add = parser.add_argument
+    add("--settings", required=True, help="the experiment and its data set, as JSON")
+    add("--data", required=True, help="the decoded data set")
+    add("--labels", required=True, help="the label table")
+    add("--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1")
+    add("--folder", required=True, type=Path, help="folder of the runs' folders")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
+
+
 def snapshot_path(folder: Path, epoch: int) -> Path:
     """Return the file of one epoch's weights in a run's folder."""
     return folder / "snapshots" / f"e{epoch}.safetensors"

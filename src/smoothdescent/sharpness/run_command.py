@@ -22,6 +22,7 @@ from smoothdescent.devices import choose_device, describe, set_threads
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     code_digest,
+    expect,
     fingerprint,
     put_aside,
     read_metadata,
@@ -29,7 +30,13 @@ from smoothdescent.files import (
     sha256_file,
     write_table,
 )
-from smoothdescent.layout import log_path, parse_run, run_name, sharpness_path, snapshot_path
+from smoothdescent.layout import (
+    add_job_arguments,
+    log_path,
+    run_name,
+    sharpness_path,
+    snapshot_path,
+)
 from smoothdescent.networks.registry import build, network_sources
 from smoothdescent.networks.weights import load_tensors, load_weights, read_weights_metadata
 from smoothdescent.progress import Progress, log, logging_to
@@ -41,15 +48,10 @@ from smoothdescent.sharpness.measures import measure_sources
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    add = parser.add_argument
-    add("--settings", required=True, help="the experiment and its data set, as JSON")
-    add("--data", required=True, help="the decoded data set")
-    add("--labels", required=True, help="the label table")
-    add("--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1")
-    add("--folder", required=True, type=Path, help="folder of the runs' folders")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    add("--memory", help="what the points may use, such as 512MiB; default: the engine's")
+    add_job_arguments(parser)
+    parser.add_argument(
+        "--memory", help="what the points may use, such as 512MiB; default: the engine's"
+    )
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,7 @@ def check_snapshot(path: Path, expected: dict[str, str]) -> None:
         raise UserError(f"{path} does not exist; expected a snapshot: train its run")
     try:
         _, found = load_tensors(path)
-        for key, value in expected.items():
-            if found.get(key) != value:
-                raise UserError(f"{path}: its {key} is {found.get(key)!r}, expected {value!r}")
+        expect(path, found, expected)
     except UserError as error:
         raise UserError(
             f"{error}; it is kept as {put_aside(path).name}, and the same command trains it again"
@@ -164,10 +164,10 @@ def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
         return False
     try:
         found = read_metadata(table)
-        for key, value in checkpoint.identity.items():
-            # A table over all volumes also serves where the points alone are asked for.
-            if found.get(key) != value and (key, found.get(key)) != ("volumes", "all"):
-                raise UserError(f"{table}: its {key} is {found.get(key)!r}, expected {value!r}")
+        if found.get("volumes") == "all":
+            # Such a table also serves where the points alone are asked for.
+            found["volumes"] = checkpoint.identity["volumes"]
+        expect(table, found, checkpoint.identity)
         volumes = read_table(table, ["sample_id", "volume"]).to_pandas()
         if len(volumes[volumes["volume"] == 0]) != samples:
             raise UserError(f"{table} does not hold {samples} samples")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.errors import UserError
-from smoothdescent.files import put_aside, read_table, table_metadata
+from smoothdescent.files import expect, put_aside, read_table, table_metadata
 from smoothdescent.layout import history_path, run_name, sharpness_path
 
 
@@ -64,10 +64,7 @@ def _read(path: Path, expected: dict[str, str]) -> pa.Table:
         raise UserError(f"{path} does not exist; expected the table of a trained or measured run")
     try:
         table = read_table(path)
-        found = table_metadata(table.schema)
-        for key, value in expected.items():
-            if found.get(key) != value:
-                raise UserError(f"{path}: its {key} is {found.get(key)!r}, expected {value!r}")
+        expect(path, table_metadata(table.schema), expected)
     except UserError as error:
         raise UserError(
             f"{error}; it is kept as {put_aside(path).name}, and the same command makes it again"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 
@@ -19,22 +18,17 @@ from smoothdescent.config.load import parse_settings
 from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.devices import choose_device, prepare_training
 from smoothdescent.errors import UserError
-from smoothdescent.layout import parse_run
+from smoothdescent.layout import add_job_arguments
 from smoothdescent.training.folder import Stopped, StopRequest
 from smoothdescent.training.trainer import Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    add = parser.add_argument
-    add("--settings", required=True, help="the experiment and its data set, as JSON")
-    add("--data", required=True, help="the decoded data set")
-    add("--labels", required=True, help="the label table")
-    add("--runs", required=True, nargs="+", type=parse_run, help="runs, such as w4_s0 w4_s1")
-    add("--folder", required=True, type=Path, help="folder of the runs' folders")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    add("--autosave-minutes", type=float, default=5.0, help="between two saves (default: 5)")
+    add_job_arguments(parser)
+    parser.add_argument(
+        "--autosave-minutes", type=float, default=5.0, help="between two saves (default: 5)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     canonical_json,
+    expect,
     fingerprint,
     put_aside,
     read_metadata,
@@ -154,7 +155,7 @@ class RunFolder:
             return False
         try:
             _, found = load_tensors(path)
-            _agree(path, found, {**self.identity, "epoch": str(epoch)})
+            expect(path, found, {**self.identity, "epoch": str(epoch)})
         except UserError as error:
             self.lease.check()
             log(f"{error}; it is kept as {put_aside(path)}")
@@ -175,7 +176,7 @@ class RunFolder:
         try:
             found = read_metadata(self.history)
             wanted = self._history_metadata(epochs, evaluated)
-            _agree(self.history, found, {key: str(value) for key, value in wanted.items()})
+            expect(self.history, found, {key: str(value) for key, value in wanted.items()})
             read_table(self.history)
         except UserError as error:
             self.lease.check()
@@ -207,7 +208,7 @@ class RunFolder:
             return
         try:
             found = read_weights_metadata(path)
-            _agree(path, found, self.identity)
+            expect(path, found, self.identity)
             last = json.loads(found["conditions"])[-1]
             if found["finished"] == "no" and last["code"] != self.conditions["code"]:
                 raise UserError(f"{path}: the code is another now")
@@ -277,14 +278,3 @@ class RunFolder:
         metadata = self._history_metadata(epochs, evaluated)
         facts = {"conditions": canonical_json(run.conditions)}
         write_table(self.history, table, {**metadata, **facts, **provenance()})
-
-
-def _agree(path: Path, found: dict[str, str], expected: dict[str, str]) -> None:
-    """Compare what a file says of itself with what is expected.
-
-    Raises:
-        UserError: names the first difference.
-    """
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise UserError(f"{path}: its {key} is {found.get(key)!r}, expected {value!r}")
