@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     arguments = sys.argv[1:] if arguments is None else arguments
+    # A backend that a notebook has set for its own process may not exist here; none is needed.
+    os.environ["MPLBACKEND"] = "agg"
     module = None
     for name, (path, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary)

@@ -232,3 +232,33 @@ def test_augmentation_determines_the_weights(config):
     config["experiments"][NAME]["augmentation"] = {"shift": 2}
     assert resolve(config).experiments[NAME].augmentation.flip
     assert identity(config) != before
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "my results",
+        "r(1)",
+        "$(>PWNED)",
+        "a;b",
+        "r*",
+        "{x}",
+        "'",
+        "",
+        "~no_such_user/x",
+        "$NOWHERE/x",
+    ],
+)
+def test_results_that_a_shell_would_not_take_as_they_are(config, odd, monkeypatch):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(UserError, match=r"config\.yaml: results: "):
+        resolve({**config, "results": odd})
+
+
+def test_home_and_variables_in_paths(config, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch/é")
+    config["datasets"]["cifar10"]["path"] = "$SCRATCH/cifar"
+    study = resolve({**config, "results": "~/x", "scale": "small"})
+    assert study.results == "/home/me/x"
+    assert study.datasets["cifar10"].path == "/scratch/é/cifar"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,14 @@ def test_drawing_imports_no_torch_and_the_catalogue_no_matplotlib() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_notebooks_backend_is_not_inherited(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path, **TABLES)
+    words = ["figure", "figure2", "--tables", folder, "--output", tmp_path / "figure2"]
+    subprocess.run(
+        [sys.executable, "-m", "smoothdescent", *map(str, words)],
+        env={**os.environ, "MPLBACKEND": "module://a_notebooks_own"},
+        check=True,
+    )
+    assert (tmp_path / "figure2.png").exists()

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
-from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, Positive
+from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, PlainPlace, Positive
 from smoothdescent.data.sources import Dataset
 from smoothdescent.files import fingerprint
 from smoothdescent.sharpness.paths import PathSettings
@@ -199,7 +199,7 @@ class Study(Block):
     """The configuration in force: one scale, resolved."""
 
     scale: Name
-    results: Annotated[str, Field(pattern=r"^\S+$", description="a path without spaces")]
+    results: PlainPlace
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural
     longest_job_hours: Positive = Field(12, description="limit of the time a cluster job asks for")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Natural = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -22,6 +24,34 @@ def _number(value: Any) -> Any:
 Real = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
+
+
+def _place(value: Any) -> Any:
+    """Replace `~` and variables in a path, as a shell would."""
+    if not isinstance(value, str):
+        return value
+    with_variables = os.path.expandvars(value)
+    try:
+        expanded = str(Path(with_variables).expanduser()) if with_variables else ""
+    except RuntimeError:
+        raise ValueError(f"{value!r} names a user who is not known here") from None
+    if "$" in expanded:
+        raise ValueError(f"{value!r} names a variable that is not set")
+    return expanded
+
+
+def _plain(value: str) -> str:
+    odd = sorted(set(re.findall(r"[^\w./@%+=:,-]", value)))
+    if odd or not value:
+        raise ValueError(
+            f"found {value!r}; expected a path of letters, digits and . / _ - @ % + = : , because "
+            "jobs name it to the shell" + (f", not {' '.join(map(repr, odd))}" if odd else "")
+        )
+    return value
+
+
+Place = Annotated[str, BeforeValidator(_place)]
+PlainPlace = Annotated[Place, AfterValidator(_plain)]
 
 
 class Block(BaseModel):

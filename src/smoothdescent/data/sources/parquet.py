@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from smoothdescent.config.types import Place
 from smoothdescent.data.sources.base import Decoded, FileRead, RealSource
 from smoothdescent.errors import UserError
 
@@ -44,7 +45,7 @@ class ParquetSource(RealSource):
     """A folder of Parquet shards in the layout of the Hugging Face hub."""
 
     source: Literal["parquet"]
-    path: str = Field(description="folder with train-*.parquet and test-*.parquet")
+    path: Place = Field(description="folder with train-*.parquet and test-*.parquet")
     image_column: str | None = Field(None, description="default: img, else image")
     label_column: str | None = Field(None, description="default: label, else fine_label")
 

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, StrictBool
 
+from smoothdescent.config.types import Place
 from smoothdescent.data.sources.base import Decoded, FileRead, RealSource
 from smoothdescent.errors import UserError
 from smoothdescent.files import atomic_path
@@ -106,7 +107,7 @@ class TorchvisionSource(RealSource):
 
     source: Literal["torchvision"]
     name: Literal["cifar10", "cifar100"] = Field(description="which data set")
-    path: str = Field(description="folder that holds, or will hold, the archive")
+    path: Place = Field(description="folder that holds, or will hold, the archive")
     download: StrictBool = Field(True, description="fetch the archive if it is not in `path`")
 
     def read(self, threads: int) -> Decoded:
