@@ -203,7 +203,7 @@ def test_time_is_up_again_and_again(cluster, tmp_path, undisturbed):
 
 
 def test_a_job_makes_room_for_another(cluster, tmp_path, undisturbed):
-    study = ClusterStudy(tmp_path, cluster, **{"slurm_partition: gpu": "slurm_partition: spare"})
+    study = ClusterStudy(tmp_path, cluster, **{"'gpu' if": "'spare' if"})
     prepare(study)
     process = study.start(one_training(study))
     holder = study.holder(RUNS[0], process)

@@ -101,8 +101,15 @@ def label_settings(wildcards):
     return canonical_json(RESOLVED[wildcards.experiment].label_settings)
 
 
-def table_settings(wildcards):
+def table_identity(wildcards):
     """Return what determines an experiment's tables, beside those of its runs, as JSON."""
+    settings = RESOLVED[wildcards.experiment].model_dump(mode="json")
+    del settings["experiment"]["seeds_per_job"]
+    return canonical_json(settings)
+
+
+def table_settings(wildcards, threads):
+    """Return the settings that the tables' job is given (see `job_options` for `threads`)."""
     return canonical_json(RESOLVED[wildcards.experiment].model_dump(mode="json"))
 
 

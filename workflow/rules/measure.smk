@@ -47,6 +47,7 @@ rule gather_tables:
     conda:
         "../../envs/figures.yaml"
     params:
+        identity=table_identity,
         settings=table_settings,
         runs=runs_folder,
     shell:
