@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 from slurm.cluster import missing
-from workflow.study import REPOSITORY, Study, assert_same_tables
+from workflow.study import REPOSITORY, Study, assert_same_tables, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 PROFILE = REPOSITORY / "workflow/profiles/slurm/config.yaml"
 SECONDS = 540
-# Four runs, a job each, that take a minute at least on any machine: the network sleeps.
+# Four runs, a job each. Their network sleeps in each step until the test has seen what it waits for
+# and wakes it, so that the trainings last as long as they have to on any machine.
 RUNS = ["w2_s0", "w2_s1", "w2_s2", "w2_s3"]
-STEPS = 1200
-LONG = {"widths": [2], "seeds": [0, 1, 2, 3], "epochs": STEPS // 2, "snapshots": [300]}
+LONG = {"widths": [2], "seeds": [0, 1, 2, 3], "epochs": 600, "snapshots": [300]}
 LONG |= {"evaluate_every": 300, "batch_size": 50, "network": "sleepy:network"}
 SLEEPY = """
 import os, time
@@ -28,8 +28,8 @@ from smoothdescent.networks.convnet import ConvNet
 
 class Sleepy(ConvNet):
     def forward(self, x):
-        if self.training:
-            time.sleep(float(os.environ.get("SLEEP", "0")))
+        if self.training and not os.path.exists(os.environ.get("AWAKE", "/")):
+            time.sleep(0.5)
         return super().forward(x)
 
 
@@ -59,8 +59,8 @@ class ClusterStudy(Study):
         looks = ["--slurm-init-seconds-before-status-checks", "2"]
         return [snakemake, "--snakefile", REPOSITORY / "Snakefile", *profile, *looks, *arguments]
 
-    def start(self, *arguments, seconds=60):
-        """Start Snakemake; each training takes so many seconds at least."""
+    def start(self, *arguments):
+        """Start Snakemake; trainings sleep until `wake`."""
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
@@ -70,10 +70,14 @@ class ClusterStudy(Study):
             env={
                 **self.cluster.environment(),
                 "OMP_NUM_THREADS": "1",
-                "SLEEP": str(seconds / STEPS),
+                "AWAKE": str(self.folder / "awake"),
             },
             start_new_session=True,
         )
+
+    def wake(self):
+        """Let the trainings, also those to come, run at full speed."""
+        (self.folder / "awake").touch()
 
     def finish(self, process):
         """Wait for Snakemake, which must succeed, and return what it has printed."""
@@ -155,12 +159,13 @@ def test_jobs_and_nodes_are_lost(large_cluster, tmp_path, undisturbed):
     os.kill(killed["pid"], signal.SIGKILL)
     cluster.node_down(nodes[0])
     cluster.kill_slurmd(nodes[1])
+    for run in (RUNS[0], RUNS[2]):
+        wait_until(lambda: "stopped by SIGTERM" in study.log(run), process)  # noqa: B023
+    study.wake()
     printed = study.finish(process)
     assert_same_tables(study, undisturbed)
-    for run in (RUNS[0], RUNS[2]):
-        assert "stopped by SIGTERM" in study.log(run), printed
     for run in RUNS[:3]:
-        assert "resumed from" in study.log(run)
+        assert "resumed from" in study.log(run), printed
     jobs = [line for line in study.log(RUNS[3]).splitlines() if "SLURM job" in line]
     assert len(jobs) > 1, "the run of the lost node was given to another job as well"
 
@@ -184,8 +189,10 @@ def test_snakemake_is_killed(large_cluster, tmp_path, undisturbed):
     assert orphans.returncode == 1 and f"scancel {holder['job']}" in orphans.stdout
     unlocked = study.start("--unlock")
     study.finish(unlocked)
-    study.finish(study.start(one_training(study)))
-    assert f"in use by SLURM job {holder['job']}" in study.log(RUNS[0])
+    process = study.start(one_training(study))
+    wait_until(lambda: f"in use by SLURM job {holder['job']}" in study.log(RUNS[0]), process)
+    study.wake()
+    study.finish(process)
     assert cluster.jobs()[holder["job"]].state == "COMPLETED"
     assert_same_weights(study, undisturbed)
 
@@ -196,9 +203,12 @@ def test_time_is_up_again_and_again(cluster, tmp_path, undisturbed):
     prepare(study)
     study.config["longest_job_hours"] = 1 / 60
     study.write()
-    study.finish(study.start(one_training(study), seconds=120))
-    stops = study.log(RUNS[0]).count("stopped by SIGTERM")
-    assert 1 <= stops <= study.log(RUNS[0]).count("resumed from")
+    process = study.start(one_training(study))
+    study.holder(RUNS[0], process)
+    wait_until(lambda: study.log(RUNS[0]).count("stopped by SIGTERM") >= 2, process)
+    study.wake()
+    study.finish(process)
+    assert study.log(RUNS[0]).count("resumed from") >= 2
     assert_same_weights(study, undisturbed)
 
 
@@ -209,6 +219,8 @@ def test_a_job_makes_room_for_another(cluster, tmp_path, undisturbed):
     holder = study.holder(RUNS[0], process)
     node = cluster.jobs()[holder["job"]].node
     cluster.submit("sleep 5", "--partition=gpu", "--gpus=1", f"--nodelist={node}")
+    wait_until(lambda: "stopped by SIGTERM" in study.log(RUNS[0]), process)
+    study.wake()
     study.finish(process)
     assert "stopped by SIGTERM" in study.log(RUNS[0])
     assert "resumed from" in study.log(RUNS[0])
