@@ -46,6 +46,8 @@ rule gather_tables:
         RESULTS / "{experiment}/benchmarks/gather_tables.tsv"
     conda:
         "../../envs/figures.yaml"
+    message:
+        "Gathering the tables of {wildcards.experiment}; log: {log}"
     params:
         identity=table_identity,
         settings=table_settings,
