@@ -46,12 +46,12 @@ rule gather_tables:
         RESULTS / "{experiment}/benchmarks/gather_tables.tsv"
     conda:
         "../../envs/figures.yaml"
-    message:
-        "Gathering the tables of {wildcards.experiment}; log: {log}"
     params:
         identity=table_identity,
         settings=table_settings,
         runs=runs_folder,
+    message:
+        "Gathering the tables of {wildcards.experiment}; log: {log}"
     shell:
         "exec python -m smoothdescent tables --settings {params.settings:q}"
         " --folder {params.runs} --output-history {output.history}"
