@@ -92,7 +92,20 @@ def run(args: argparse.Namespace) -> None:
     set_threads(args.threads)
     device = choose_device(args.device)
     samples = read_measured_samples(open_store(args.data), args.labels, resolved.experiment)
-    found = [c for run in args.runs for c in checkpoints(args.folder, run, resolved, samples)]
+    # Hashed once for all runs: it reads the source of the package.
+    measured_with = fingerprint(
+        [
+            resolved.measuring_identity,
+            samples.store.sha256,
+            samples.labels_sha256,
+            measuring_code(resolved.experiment),
+        ]
+    )
+    found = [
+        checkpoint
+        for run in args.runs
+        for checkpoint in checkpoints(args.folder, run, resolved, samples, measured_with)
+    ]
     unfinished = [c for c in found if not is_finished(c, len(samples.labels))]
     for checkpoint in unfinished:
         with logging_to(log_path(checkpoint.table.parents[1])):
@@ -101,7 +114,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def checkpoints(
-    runs: Path, run: tuple[int, int], resolved: ResolvedExperiment, samples: MeasuredSamples
+    runs: Path,
+    run: tuple[int, int],
+    resolved: ResolvedExperiment,
+    samples: MeasuredSamples,
+    measured_with: str,
 ) -> list[Checkpoint]:
     """Return the checkpoints of a run, given by width and seed.
 
@@ -110,14 +127,6 @@ def checkpoints(
     """
     folder = runs / run_name(*run)
     experiment = resolved.experiment
-    measured_with = fingerprint(
-        [
-            resolved.measuring_identity,
-            samples.store.sha256,
-            samples.labels_sha256,
-            measuring_code(experiment),
-        ]
-    )
     found = []
     for epoch in experiment.snapshot_epochs:
         snapshot = snapshot_path(folder, epoch)
