@@ -10,12 +10,14 @@ import pytest
 
 import smoothdescent
 
-CODE = """
-import torch
-torch.set_num_threads(1)
-from smoothdescent.networks.convnet import ConvNet, kernels
-network, images = ConvNet(1, 2, 8), torch.randn(2, 3, 8, 8)
-print(network._fits_lanes(images), network(images).shape)
+KERNEL = """
+from smoothdescent.kernels.cache import cached
+
+@cached
+def double(x):
+    return 2 * x
+
+print(double(21))
 """
 
 
@@ -30,8 +32,9 @@ def run(tmp_path):
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     # Files in the way of the folders that would be made: also for a user who may write anywhere.
-    for folder in ("kernels", "networks"):
-        (source / "smoothdescent" / folder / "__pycache__").touch()
+    (source / "smoothdescent" / "kernels" / "__pycache__").touch()
+    kernel = source / "smoothdescent" / "kernels" / "small.py"
+    kernel.write_text(KERNEL)
     blocked = tmp_path / "file"
     blocked.touch()
 
@@ -43,7 +46,7 @@ def run(tmp_path):
             "XDG_CACHE_HOME": str(blocked),
             "TMPDIR": str(temporary),
         }
-        command = [sys.executable, "-c", CODE]
+        command = [sys.executable, str(kernel)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     return call
@@ -54,11 +57,35 @@ def test_kernels_are_cached_in_a_private_temporary_folder(run, tmp_path):
     temporary.mkdir()
     found = run(temporary)
     assert found.returncode == 0, found.stderr
-    assert "True torch.Size([2, 2])" in found.stdout
+    assert found.stdout == "42\n"
     folder = temporary / f"smoothdescent-numba-{os.getuid()}"
     assert found.stderr.count(f"kernels are cached in {folder}") == 1
     assert list(folder.rglob("*.nbc"))
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_fastest_is_chosen_once(tmp_path, monkeypatch):
+    cache = pytest.importorskip("smoothdescent.kernels.cache")
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    calls = []
+
+    def sleep(name, seconds):
+        calls.append(name)
+        clock[0] += seconds
+
+    clock = [0.0]
+    monkeypatch.setattr(cache.time, "perf_counter", lambda: clock[0])
+
+    def ask(question, new, old):
+        contestants = {"new": lambda: sleep("new", new), "old": lambda: sleep("old", old)}
+        return cache.fastest(question, contestants, needed=0.9)
+
+    assert ask("a", 1.0, 2.0) == "new" and ask("b", 1.95, 2.0) == "old"
+    asked = len(calls)
+    assert ask("a", 3.0, 2.0) == "new" and ask("b", 1.0, 2.0) == "old", "they are remembered"
+    assert len(calls) == asked and {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    (tmp_path / "a").write_text("nonsense")
+    assert ask("a", 3.0, 2.0) == "old"
 
 
 def test_a_folder_that_others_may_write_is_not_trusted(run, tmp_path):
@@ -67,6 +94,6 @@ def test_a_folder_that_others_may_write_is_not_trusted(run, tmp_path):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     found = run(temporary)
-    assert found.returncode == 0, found.stderr
+    assert (found.returncode, found.stdout) == (0, "42\n"), found.stderr
     assert "kernels are compiled anew" in found.stderr
     assert not list(folder.iterdir())

@@ -33,21 +33,68 @@ def test_values_and_gradients(width, image_size, threads):
     assert network.convolutions[3].weight.shape == (8 * width, 4 * width, 3, 3)
 
 
-def test_the_kernels_for_few_channels_are_used_where_they_can_be(threads):
-    pytest.importorskip("numba")
-    narrow, wide = ConvNet(8, 10, 16), ConvNet(9, 10, 16)
-    images = torch.randn(2, 3, 16, 16)
-    assert narrow._fits_lanes(images) == (threads == 1)
-    assert not wide._fits_lanes(images)
-    assert not narrow._fits_lanes(images.half())
-    large = ConvNet(1, 10, 64)
-    x = torch.randn(2, 3, 64, 64)
-    assert not large._fits_lanes(x)
-    torch.testing.assert_close(large(x), plain_convnet(large, x))
+def test_without_gradients(threads):
+    network, images = ConvNet(3, 10, 16), torch.randn(5, 3, 16, 16)
+    network.choose_kernels()
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), plain_convnet(network, images))
 
 
-def test_without_numba(monkeypatch, threads):
-    network, images = ConvNet(2, 10, 16).double(), torch.randn(3, 3, 16, 16).double()
-    logits = network(images)
-    monkeypatch.setattr(convnet, "kernels", lambda: None)
-    torch.testing.assert_close(network(images), logits)
+def test_a_network_keeps_to_the_kernels_that_it_began_with(monkeypatch):
+    calls = pytest.importorskip("smoothdescent.kernels.calls")
+    network = ConvNet(3, 10, 16)
+    assert network.kernels == "torch" and network.input_gradients(torch.ones(1), None) is None
+    for faster, chosen in ((True, "compiled"), (False, "torch")):
+        monkeypatch.setattr(calls, "are_faster", lambda *_, faster=faster: faster)
+        network.choose_kernels()
+        assert network.kernels == chosen
+        for wanted in ("compiled", "torch"):
+            network.choose_kernels(wanted)
+            assert network.kernels == wanted
+
+
+def average_pool(network):
+    network.last_pool = torch.nn.AvgPool2d(4)
+
+
+def dilate(network):
+    network.convolutions[1].dilation = (2, 2)
+
+
+def normalise(network):
+    torch.nn.utils.parametrizations.weight_norm(network.linear)
+
+
+def watch(network):
+    network.linear.register_forward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize("change", [average_pool, dilate, normalise, watch, ConvNet.half])
+def test_a_network_that_was_changed_is_not_compiled(change):
+    network = ConvNet(3, 10, 16).to(memory_format=torch.channels_last)
+    network.choose_kernels("compiled")
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9)
+    assert network.training_step(optimizer) is not None
+    change(network)
+    assert network.training_step(optimizer) is None
+    network.choose_kernels("compiled")
+    assert network.kernels == "torch"
+
+
+def test_a_subclass_computes_what_it_says():
+    class Doubled(ConvNet):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network = Doubled(3, 10, 16)
+    network.choose_kernels("compiled")
+    assert network.kernels == "torch"
+
+
+def test_several_threads_or_no_numba(monkeypatch, threads):
+    network = ConvNet(3, 10, 16)
+    network.choose_kernels("compiled")
+    assert network.kernels == ("compiled" if threads == 1 else "torch")
+    monkeypatch.setattr(convnet, "calls", lambda: None)
+    network.choose_kernels("compiled")
+    assert network.kernels == "torch"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
 
@@ -11,7 +12,8 @@ from torch import nn
 
 from smoothdescent.errors import UserError
 
-WIDEST_LANES = 8  # base width up to which they were measured to be the faster ones
+WIDEST_COMPILED = 32  # base width; none beyond was seen to gain from compiled kernels
+COMPILED, TORCH = "compiled", "torch"  # kernels
 SMALLEST_IMAGE = 8  # three 2x2 poolings leave one pixel
 
 
@@ -48,19 +50,19 @@ class ConvNet(nn.Module):
         # The pooling of stage 4 and the last one are one: a maximum of maxima.
         self.last_pool = nn.MaxPool2d(2 * image_size // SMALLEST_IMAGE)
         self.linear = nn.Linear(channels[-1], num_classes)
+        self.kernels = TORCH
+        self._image_size = image_size
+        self._as_built = repr(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [N, C, H, W] to logits [N, num_classes]."""
+        if not torch.is_grad_enabled() and self.uses_compiled(x):
+            return calls().logits(self, x)
+        return self.layers(x)
+
+    def layers(self, x: torch.Tensor) -> torch.Tensor:
+        """Do the same with PyTorch's kernels."""
         first, second, third, fourth = self.convolutions
-        if self._fits_lanes(x):
-            lanes = kernels()
-            x = lanes.to_lanes(x)
-            x = lanes.stage(x, first.weight, first.bias)
-            x = lanes.stage(x, second.weight, second.bias, pool=2)
-            x = lanes.stage(x, third.weight, third.bias, pool=2)
-            pool = self.last_pool.kernel_size
-            x = lanes.stage(x, fourth.weight, fourth.bias, pool=pool, border=0)
-            return self.linear(x.flatten(0, 2).t())
         # Pooling before ReLU is the same function as after it, with a quarter of the ReLUs.
         x = torch.relu(first(x))
         x = torch.relu(self.pool(second(x)))
@@ -68,24 +70,70 @@ class ConvNet(nn.Module):
         x = torch.relu(self.last_pool(fourth(x)))
         return self.linear(x.flatten(1))
 
-    def _fits_lanes(self, x: torch.Tensor) -> bool:
-        """Return whether the kernels for few channels can take these images, and are faster."""
+    def choose_kernels(self, wanted: str | None = None) -> None:
+        """Use from now on the kernels that are faster on this machine.
+
+        Args:
+            wanted: those that a run was begun with. It keeps to them, because others round
+                differently, unless this process lacks them.
+        """
+        compiled = self._can_be_compiled() and wanted != TORCH
+        if compiled and wanted != COMPILED:
+            compiled = calls().are_faster(self, self._image_size)
+        self.kernels = COMPILED if compiled else TORCH
+
+    def uses_compiled(self, x: torch.Tensor) -> bool:
+        """Return whether images [N, C, H, W] are evaluated by compiled kernels."""
         return (
-            x.device.type == "cpu"
-            and x.dtype in (torch.float32, torch.float64)
-            and self.convolutions[0].out_channels <= WIDEST_LANES
+            self.kernels == COMPILED
+            and x.dtype == self.linear.weight.dtype
+            and x.device.type == "cpu"
             and torch.get_num_threads() == 1
             and not torch.is_autocast_enabled("cpu")
-            and kernels() is not None
-            and self.last_pool.kernel_size <= kernels().LARGEST_POOL
+        )
+
+    def input_gradients(
+        self, x: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return logits and each image's gradient of its own cross-entropy; None if not compiled.
+
+        Args:
+            x: [N, C, H, W].
+            labels: int64 [N].
+        """
+        return calls().input_gradients(self, x, labels) if self.uses_compiled(x) else None
+
+    def training_step(self, optimizer: torch.optim.Optimizer) -> Callable[..., None] | None:
+        """Return a compiled step of training, `kernels.calls.TrainingStep`; None if there is none.
+
+        Args:
+            optimizer: over the network's parameters.
+        """
+        if self.kernels != COMPILED or not self._can_be_compiled():
+            return None
+        step = calls().TrainingStep
+        return step(self, optimizer) if step.can_take(self, optimizer) else None
+
+    def _can_be_compiled(self) -> bool:
+        """Return whether the network is still as it was built, and in a process of one thread."""
+        weight = self.linear.weight
+        return (
+            type(self) is ConvNet
+            and repr(self) == self._as_built
+            and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
+            and self.convolutions[0].out_channels <= WIDEST_COMPILED
+            and weight.device.type == "cpu"
+            and weight.dtype in (torch.float32, torch.float64)
+            and torch.get_num_threads() == 1
+            and calls() is not None
         )
 
 
 @functools.cache
-def kernels() -> ModuleType | None:
-    """Import the kernels for few channels; None without numba, whose import takes long."""
+def calls() -> ModuleType | None:
+    """Import the compiled kernels; None without numba, whose import takes long."""
     try:
-        from smoothdescent.kernels import lanes
-    except ImportError:  # PyTorch's convolutions do the same more slowly
+        from smoothdescent.kernels import calls
+    except ImportError:  # PyTorch's kernels do the same more slowly
         return None
-    return lanes
+    return calls

@@ -203,7 +203,7 @@ class RunFolder:
             run: at epoch 0; changed in place.
             path: the state or the replay's.
         """
-        run.conditions = [{"from_epoch": 0, **self.conditions}]
+        run.conditions = [{"from_epoch": 0, **self.conditions, "kernels": run.kernels}]
         if not path.exists():
             return
         try:
@@ -217,14 +217,14 @@ class RunFolder:
             log(f"{path} is not used: {error}")
             return
         log(f"resumed from {path} after epoch {run.epoch}, step {run.step}")
-        changed = [key for key, value in self.conditions.items() if last.get(key) != value]
+        run.choose_kernels(last.get("kernels"))
+        conditions = {**self.conditions, "kernels": run.kernels}
+        changed = [key for key, value in conditions.items() if last.get(key) != value]
         run.conditions = json.loads(found["conditions"])
         if changed:
-            was = ", ".join(
-                f"{key} was {last.get(key)}, is {self.conditions[key]}" for key in changed
-            )
+            was = ", ".join(f"{key} was {last.get(key)}, is {conditions[key]}" for key in changed)
             log(f"not bit for bit what an uninterrupted training computes: {was}")
-            run.conditions.append({"from_epoch": run.epoch, **self.conditions})
+            run.conditions.append({"from_epoch": run.epoch, **conditions})
 
     def save_snapshot(self, run: Run) -> None:
         """Save the weights of the present epoch."""

@@ -45,6 +45,16 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
     conditions: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def kernels(self) -> str:
+        """Whose kernels compute the network: 'compiled' ones of this program, or 'torch'."""
+        return getattr(self.network, "kernels", "torch")
+
+    def choose_kernels(self, wanted: str | None = None) -> None:
+        """Choose the kernels of a network that has several; see `ConvNet.choose_kernels`."""
+        if hasattr(self.network, "choose_kernels"):
+            self.network.choose_kernels(wanted)
+
     def history_table(
         self, until: int | None = None, evaluated: list[int] | None = None
     ) -> pd.DataFrame:
@@ -153,8 +163,10 @@ def new_run(
             settings.network, width=width, num_classes=num_classes, image_size=image_size
         )
     network = network.to(device=device, memory_format=torch.channels_last).train()
-    return Run(
+    run = Run(
         network=network,
         optimizer=settings.optimizer.build(network.parameters()),
         running=torch.zeros(2, dtype=torch.float64, device=device),
     )
+    run.choose_kernels()
+    return run

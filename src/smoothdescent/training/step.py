@@ -3,7 +3,8 @@
 A step of a narrow network is some hundred kernels of microseconds, and a GPU waits for its CPU to
 launch them one by one. Captured in a CUDA graph they are one launch. A graph reads from and writes
 to fixed places in memory: the positions of the batch, the learning rate, the crops of the epoch and
-the run itself. On a CPU the same function, on the same fixed places, is called directly.
+the run itself. On a CPU the same function, on the same fixed places, is called directly, or, for a
+network that has one, a step that is compiled as a whole.
 
 A network with random layers finds the global generators seeded by (seed, epoch, step), so that its
 run can be repeated and resumed. Runs side by side then take turns, and their kernels are launched
@@ -20,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from smoothdescent.config.schema import Training
+from smoothdescent.devices import precision_in_force
 from smoothdescent.progress import log
 from smoothdescent.randomness import GLOBAL_GENERATORS, derive_seed, global_generators
 from smoothdescent.training.augmentation import Crops, crop, draw_crops
@@ -55,6 +57,9 @@ class Step:
         self._capturing = self._device.type == "cuda"
         self._seed = 0
         self._draws: bool | None = None  # whether the network does; None: not known
+        compiled = getattr(run.network, "training_step", None)
+        full = precision_in_force(settings.precision, self._device) == "float32"
+        self._compiled = compiled(run.optimizer) if compiled and full else None
 
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draw the epoch's augmentation, if there is one, and let its steps draw by their names."""
@@ -76,6 +81,10 @@ class Step:
             batch: int64 [B], positions of the batch's samples, on the device.
             rate: the learning rate.
         """
+        if self._compiled is not None:
+            labels = self.data.labels.index_select(0, batch)
+            self._compiled(self._pixels(batch), labels, rate, self.run.running)
+            return
         size = len(batch)
         positions = self._positions.setdefault(size, torch.empty_like(batch))
         positions.copy_(batch)
@@ -107,7 +116,7 @@ class Step:
         labels = self.data.labels.index_select(0, positions)
         half = self.settings.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
-            logits = run.network(self._images(positions)).float()
+            logits = run.network(self._pixels(positions).permute(0, 3, 1, 2)).float()
         loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -119,14 +128,12 @@ class Step:
         run.running[0] += loss.detach() * len(positions)
         run.running[1] += (logits.detach().argmax(1) == labels).sum()
 
-    def _images(self, positions: torch.Tensor) -> torch.Tensor:
-        """Return the images of a batch in this epoch, [B, C, H, W]."""
+    def _pixels(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return the images of a batch in this epoch, [B, H, W, C]."""
         augmentation = self.settings.augmentation
         if augmentation is None:
-            images = self.data.images.index_select(0, positions)
-        else:
-            images = crop(self.data.padded, positions, self._crops, augmentation.shift)
-        return images.permute(0, 3, 1, 2)
+            return self.data.images.index_select(0, positions)
+        return crop(self.data.padded, positions, self._crops, augmentation.shift)
 
     def _capture(self, positions: torch.Tensor) -> None:
         """Capture the step for batches of this size, which does not take it."""

@@ -169,18 +169,22 @@ class Trainer:
             f"{name}: products of epochs {', '.join(map(str, passed))} are missing; training again "
             f"from the beginning to epoch {end}; what is there is kept"
         )
-        width, seed = int(folder.identity["width"]), int(folder.identity["seed"])
-        again = self._new_run(width, seed)
-        folder.restore(again, folder.replay)
+        again = self._begin_again(run, folder)
         if self._passed(again, missing):
             folder.replay.unlink()
-            again = self._new_run(width, seed)
-            folder.restore(again, folder.replay)
+            again = self._begin_again(run, folder)
         self._advance(again, folder, folder.replay, end, missing, listener)
         run.history[: end + 1] = again.history[: end + 1]
         if self.conditions != {key: run.conditions[0].get(key) for key in self.conditions}:
             log(f"{name}: the conditions are not those of the training; its history says so")
             run.conditions.append({"trained_again": passed, **self.conditions})
+
+    def _begin_again(self, run: Run, folder: RunFolder) -> Run:
+        """Return the run at its beginning, or as far as a replay of it has come."""
+        again = self._new_run(int(folder.identity["width"]), int(folder.identity["seed"]))
+        again.choose_kernels(run.kernels)
+        folder.restore(again, folder.replay)
+        return again
 
     def _passed(self, run: Run, missing: list[int]) -> list[int]:
         """Return the epochs that a run has passed without a snapshot or evaluation wanted now."""
