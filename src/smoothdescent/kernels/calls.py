@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,6 @@ class TrainingStep:
                 state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
         self._weights = _flat(parameters)  # in the same memory
         self._momenta = _flat(optimizer.state[p]["momentum_buffer"] for p in parameters)
-        self._memory: np.ndarray | None = None
         self._outputs = (np.empty(0, self._weights[0].dtype),) * 2
 
     @staticmethod
@@ -153,15 +153,13 @@ class TrainingStep:
             rate: the learning rate.
             sums: float64 [2]; the losses and the number of correct samples are added.
         """
-        if self._memory is None:
-            self._memory = _workspace(self._network, images)
         kernel.run(
             kernel.TRAINING_STEP,
             _shape(images),
             images.numpy().reshape(-1),
             labels.numpy(),
             self._weights,
-            self._memory,
+            _workspace(self._network, images),
             self._outputs,
             self._momenta,
             rate,
@@ -190,7 +188,13 @@ def _shape(pixels: torch.Tensor) -> tuple[int, int, int]:
     return pixels.shape[0], pixels.shape[1], pixels.shape[3]
 
 
+_last = threading.local()  # of each thread, the workspace that it has used last
+
+
 def _workspace(network: ConvNet, pixels: torch.Tensor) -> np.ndarray:
     _, size, _, channels = pixels.shape
     width, classes = network.convolutions[0].out_channels, network.linear.out_features
-    return workspace(channels, width, size, classes, pixels.numpy().dtype)
+    wanted = (channels, width, size, classes, pixels.numpy().dtype)
+    if getattr(_last, "wanted", None) != wanted:
+        _last.wanted, _last.memory = wanted, workspace(*wanted)
+    return _last.memory
