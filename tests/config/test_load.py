@@ -73,6 +73,9 @@ def set_key(config, path, value):
         ("scales/demo/defaults/epochs", "80", ["epochs", "'80'", "string"]),
         ("scales/demo/defaults/epochs", True, ["epochs", "integer"]),
         ("scales/demo/defaults/snapshots", [5000], ["snapshots", "5000", "epochs"]),
+        ("defaults/final_snapshots", 5, ["final_snapshots", "found 5"]),
+        ("defaults/final_snapshots/count", 0, ["final_snapshots.count", "greater than"]),
+        ("defaults/final_snapshots/count", 5, ["count: 5, every: 20", "epoch 0 of epochs: 80"]),
         (f"experiments/{NAME}/noise/rate", 1.5, ["noise.rate", "1.5", "1"]),
         (f"experiments/{NAME}/noise/kind", "salt", ["noise", "salt", "symmetric"]),
         (f"experiments/{NAME}/optimizer/name", "lion", ["optimizer", "lion", "adam"]),
@@ -216,6 +219,14 @@ def test_where_images_lie_does_not_determine_a_result(config):
 def test_snapshots_at_the_end_of_the_training_and_nowhere_else_unasked(config):
     config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5]}
     assert resolve(config).experiments[NAME].snapshot_epochs == [5, 50]
+
+
+def test_final_snapshots_are_kept_beside_the_others(config):
+    config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5, 30]}
+    config["defaults"]["final_snapshots"] = {"count": 3, "every": 10}
+    experiment = resolve(config).experiments[NAME]
+    assert experiment.final_epochs == [30, 40, 50]
+    assert experiment.snapshot_epochs == [5, 30, 40, 50]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 from figures.synthetic import make_experiment
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from smoothdescent.figures import heatmaps, panels
@@ -58,6 +62,29 @@ def test_curves_and_bands_show_the_recorded_numbers() -> None:
     corners = ax.collections[len(curves) - 1 - 2].get_paths()[0].vertices
     assert corners[:, 1].max() == pytest.approx((rows["y"] + rows["y_std"]).max())
     assert corners[:, 1].min() == pytest.approx((rows["y"] - rows["y_std"]).min())
+
+
+def test_whiskers_show_the_spread_within_runs() -> None:
+    made = make_experiment(**TABLES, volumes=2)
+    last = made.sharpness[made.sharpness["epoch"] == made.sharpness["epoch"].max()]
+    earlier = last.assign(epoch=last["epoch"] - 1, jacobian_norm=0.5 * last["jacobian_norm"])
+    experiment = dataclasses.replace(
+        made,
+        sharpness=pd.concat([made.sharpness, earlier]),
+        final_epochs=[last["epoch"].max() - 1, last["epoch"].max()],
+    )
+    drawing = draw("figure2", {experiment.name: experiment})
+    rows = drawing.table[
+        (drawing.table["panel"] == "jacobian_norm") & (drawing.table["series"] == "volume 0")
+    ]
+    assert (rows["y_within"] > 0).all()
+    whiskers = [c for c in drawing.figure.axes[2].collections if isinstance(c, LineCollection)]
+    ends = np.array([segment[:, 1] for segment in whiskers[-1].get_segments()])
+    assert ends[:, 0] == pytest.approx((rows["y"] - rows["y_within"]).to_numpy())
+    assert ends[:, 1] == pytest.approx((rows["y"] + rows["y_within"]).to_numpy())
+    one = draw("figure2", {made.name: made})
+    assert one.table["y_within"].isna().all()
+    assert not any(isinstance(c, LineCollection) for ax in one.figure.axes for c in ax.collections)
 
 
 @pytest.mark.parametrize(

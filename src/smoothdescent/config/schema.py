@@ -96,6 +96,13 @@ class Measuring(Block):
         return self
 
 
+class FinalSnapshots(Block):
+    """The checkpoints whose mean stands for the end of a training; the last is the last epoch's."""
+
+    count: Natural = Field(1, description="checkpoints; each is measured over all volumes")
+    every: Natural = Field(20, description="epochs from one to the next")
+
+
 class Training(Block):
     """How a network is trained."""
 
@@ -118,7 +125,10 @@ class Experiment(Training):
     seeds: Seeds
     seeds_per_job: Natural = Field(1, description="runs of a width that one job trains or measures")
     epochs: Natural
-    snapshots: Epochs = Field([], description="epochs whose weights are kept; the last always is")
+    snapshots: Epochs = Field(
+        [], description="epochs whose weights are kept, beside the final ones"
+    )
+    final_snapshots: FinalSnapshots = FinalSnapshots()
     measure: Measuring
     threshold_accuracy: Fraction = 0.9995
 
@@ -134,12 +144,24 @@ class Experiment(Training):
             raise ValueError(
                 f"snapshots lists epoch {beyond[0]}, but the training ends at epochs: {self.epochs}"
             )
+        if self.final_epochs[0] < 1:
+            final = self.final_snapshots
+            raise ValueError(
+                f"final_snapshots is count: {final.count}, every: {final.every}, which begins at "
+                f"epoch {self.final_epochs[0]} of epochs: {self.epochs}; expected 1 or later"
+            )
         return self
 
     @property
+    def final_epochs(self) -> list[int]:
+        """The epochs whose checkpoints are measured over all volumes, the last epoch among them."""
+        final = self.final_snapshots
+        return [self.epochs - final.every * i for i in reversed(range(final.count))]
+
+    @property
     def snapshot_epochs(self) -> list[int]:
-        """The epochs whose weights are kept; the last epoch's always are."""
-        return sorted({*self.snapshots, self.epochs})
+        """The epochs whose weights are kept."""
+        return sorted({*self.snapshots, *self.final_epochs})
 
     @property
     def seed_groups(self) -> list[list[int]]:

@@ -38,7 +38,10 @@ LINEAR_RANGE = 30.0
 
 
 def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
-    """Plot the mean over seeds against width, with a band of one standard deviation."""
+    """Plot the mean over seeds against width, with a band of one standard deviation.
+
+    Whiskers are one standard deviation within runs, over their final checkpoints.
+    """
     band = data.dropna(subset=["std"])
     if len(data) > SPARSE_WIDTHS:
         line["markersize"] = 1.2  # seen where a width stands alone
@@ -46,6 +49,10 @@ def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
         band["width"], band["mean"] - band["std"], band["mean"] + band["std"],
         color=color, alpha=0.14, linewidth=0,
     )  # fmt: skip
+    whisker = data.dropna(subset=["within"])
+    if len(whisker):
+        ends = [whisker["mean"] + sign * whisker["within"] for sign in (-1, 1)]
+        ax.vlines(whisker["width"], *ends, color=color, linewidth=0.5)
     ax.plot(data["width"], data["mean"], color=color, marker="o", markeredgewidth=0, **line)
 
 
@@ -66,7 +73,8 @@ def _curves_over_width(
         rows = data[data["volume"] == volume]
         drawing.record(
             panel, f"volume {volume}", experiment.name,
-            x=rows["width"], y=rows["mean"], y_std=rows["std"], seeds=rows["seeds"],
+            x=rows["width"], y=rows["mean"], y_std=rows["std"],
+            y_within=rows["within"], seeds=rows["seeds"],
         )  # fmt: skip
     drawing.label(panel, x="base width w", y=text.label)
     ax.set_ylabel(text.unit)
@@ -158,7 +166,8 @@ def errors_over_width(
         curve(target, data, colour, linestyle=dashes, label=name)
         drawing.record(
             panel, name, experiment.name,
-            x=data["width"], y=data["mean"], y_std=data["std"], seeds=data["seeds"],
+            x=data["width"], y=data["mean"], y_std=data["std"],
+            y_within=data["within"], seeds=data["seeds"],
         )  # fmt: skip
         target.set_ylabel(f"{name} (%)", color=colour)
         target.tick_params(axis="y", labelcolor=colour)

@@ -1,6 +1,6 @@
 """Measure the snapshots of runs, one table each.
 
-Every snapshot is measured at the training points (volume 0), the last one over all volumes.
+Every snapshot is measured at the training points (volume 0), the final ones over all volumes.
 Finished tables are not measured again; those of other settings, labels, weights or code are put
 aside before anything is measured, so that a table that is there is right.
 """
@@ -143,7 +143,7 @@ def checkpoints(
         identity = {
             "measured_with": measured_with,
             "snapshot_sha256": sha256_file(snapshot),
-            "volumes": "all" if epoch == experiment.epochs else "0",
+            "volumes": "all" if epoch in experiment.final_epochs else "0",
         }
         found.append(Checkpoint(snapshot, sharpness_path(folder, epoch), expected, identity))
     return found

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
         "experiment_config": experiment.model_dump(mode="json"),
         "dataset_config": resolved.dataset.model_dump(mode="json"),
         "config_hash": resolved.identity,
+        "final_epochs": experiment.final_epochs,
         "hessian_normalisation": experiment.measure.hessian,
         # TF32 is full float32 on a device that lacks it: what was asked for is not what was done.
         "training_devices": sorted({condition["device"] for condition in conditions}),
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         ignore_index=True,
     )
     # A run may have been measured over all volumes at what was its end at the time.
-    means = means[(means["volume"] == 0) | (means["epoch"] == experiment.epochs)]
+    means = means[(means["volume"] == 0) | means["epoch"].isin(experiment.final_epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
     write_text(args.output_config, dump_experiment(resolved))
     write_table(args.output_history, history, {"table": "history", **metadata})
