@@ -98,7 +98,9 @@ def test_threshold_accuracy_comes_from_the_configuration() -> None:
     history, sharpness = make_tables(**SMALL)
     name = "convnet-cifar10-noise20"
     strict = ExperimentTables(name, history, sharpness, make_config(name))
-    lenient = ExperimentTables(name, history, sharpness, make_config(name, threshold_accuracy=0.01))
+    lenient = ExperimentTables(
+        name, history, sharpness, make_config(name, threshold={"accuracy": 0.01})
+    )
     assert (strict.threshold, lenient.threshold) == (4, 2)
     assert strict.threshold_note == ""
 
@@ -113,6 +115,28 @@ def test_threshold_note_never_rounds_up_to_100_percent() -> None:
     history["train_accuracy_all"] = np.nan
     assert (
         "no training accuracy yet" in ExperimentTables("e", history, pd.DataFrame()).threshold_note
+    )
+
+
+def test_threshold_note_names_the_width_that_spoils_it_and_those_where_seeds_disagree() -> None:
+    history = pd.DataFrame(
+        {
+            "width": [2, 2, 2, 4, 4, 4, 8, 8, 8],
+            "seed": [0, 1, 2] * 3,
+            "epoch": 1,
+            "train_accuracy_all": [1.0, 1.0, 0.75, 1.0, 1.0, 1.0, 0.9, 0.9, 1.0],
+        }
+    )
+    experiment = ExperimentTables("e", history, pd.DataFrame())
+    assert experiment.threshold is None
+    assert experiment.threshold_note.replace("\u00a0", " ") == (
+        "no threshold, w = 8 does not interpolate (training accuracy 90 %); "
+        "seeds disagree at w = 2 (2 of 3 fit), 8 (1 of 3 fit)"
+    )
+    experiment = ExperimentTables("e", history[history["width"] < 8], pd.DataFrame())
+    assert experiment.threshold == 2
+    assert experiment.threshold_note.replace("\u00a0", " ") == (
+        "seeds disagree at w = 2 (2 of 3 fit)"
     )
 
 

@@ -103,6 +103,15 @@ class FinalSnapshots(Block):
     every: Natural = Field(20, description="epochs from one to the next")
 
 
+class Threshold(Block):
+    """When a width counts as interpolating the training labels."""
+
+    accuracy: Fraction = Field(0.9995, description="training accuracy that counts as 100 %")
+    statistic: Literal["median", "mean", "min"] = Field(
+        "median", description="over the late evaluations of a run, and then over seeds"
+    )
+
+
 class Training(Block):
     """How a network is trained."""
 
@@ -130,7 +139,7 @@ class Experiment(Training):
     )
     final_snapshots: FinalSnapshots = FinalSnapshots()
     measure: Measuring
-    threshold_accuracy: Fraction = 0.9995
+    threshold: Threshold = Threshold()
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:

@@ -22,7 +22,11 @@ from smoothdescent.tables.columns import (
     describe,
     measures_of,
 )
-from smoothdescent.tables.threshold import final_train_accuracy, interpolation_threshold
+from smoothdescent.tables.threshold import (
+    disagreements,
+    interpolation_threshold,
+    late_accuracies,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,22 +51,42 @@ class ExperimentTables:
     @cached_property
     def threshold(self) -> int | None:
         """The interpolation threshold, a base width, or None."""
-        return interpolation_threshold(self.history, self.config.get("threshold_accuracy", 0.9995))
+        accuracy, statistic = self._fitting
+        return interpolation_threshold(self._late_accuracies, accuracy, statistic)
+
+    @property
+    def _fitting(self) -> tuple[float, str]:
+        """What counts as fitting the training labels: an accuracy, and the statistic that it is."""
+        settings = {"accuracy": 0.9995, "statistic": "median", **self.config.get("threshold", {})}
+        return settings["accuracy"], settings["statistic"]
+
+    @cached_property
+    def _late_accuracies(self) -> pd.Series:
+        return late_accuracies(self.history, self.final_epochs, self._fitting[1])
 
     @property
     def threshold_note(self) -> str:
-        """Say why no threshold is marked; empty if there is one."""
-        if self.threshold is not None:
-            return ""
-        final = final_train_accuracy(self.history)
-        if final.empty:
+        """Say why no threshold is marked, and at which widths seeds disagree; empty if neither."""
+        notes = [] if self.threshold is not None else [self._no_threshold()]
+        mixed = disagreements(self._late_accuracies, self._fitting[0])
+        if mixed:
+            widths = ", ".join(f"{w} ({fit} of {runs} fit)" for w, (fit, runs) in mixed.items())
+            notes.append(f"seeds disagree at w\u00a0= {widths}")
+        return "; ".join(notes)
+
+    def _no_threshold(self) -> str:
+        accuracy, statistic = self._fitting
+        widths = self._late_accuracies.groupby("width").agg(statistic)
+        if widths.empty:
             return "no width interpolates (no training accuracy yet)"
         # Cut, not rounded: an accuracy below 100 % never reads as 100 %.
-        highest = int(1000 * final.max()) / 10
-        return (
-            f"no width interpolates (highest training accuracy {highest:g}\u00a0% "
-            f"at w\u00a0=\u00a0{final.idxmax()})"
-        )
+        percents = (1000 * widths).astype(int) / 10
+        if (widths < accuracy).all():
+            text = f"no width interpolates (highest training accuracy {percents.max():g}\u00a0% at "
+            return text + f"w\u00a0=\u00a0{widths.idxmax()})"
+        last = widths.index[-1]
+        text = f"no threshold, w\u00a0=\u00a0{last} does not interpolate (training accuracy "
+        return text + f"{percents[last]:g}\u00a0%)"
 
     @property
     def title(self) -> str:

@@ -32,7 +32,7 @@ def decide(experiment: ExperimentTables) -> Evidence:
     widths, values = by_width(final_history(experiment), "train_accuracy_all", "history")
     if experiment.threshold is None:
         raise TooLittleData(experiment.threshold_note)
-    accuracy = config.get("threshold_accuracy", 0.9995)
+    accuracy = config.get("threshold", {}).get("accuracy", 0.9995)
 
     def first(*seeds: np.ndarray) -> float:
         reached = [array.mean() >= accuracy for array in seeds]
