@@ -87,6 +87,25 @@ def test_whiskers_show_the_spread_within_runs() -> None:
     assert not any(isinstance(c, LineCollection) for ax in one.figure.axes for c in ax.collections)
 
 
+@pytest.mark.parametrize("figure", ["figure1", "figure2", "figure5"])
+def test_widths_whose_runs_do_not_converge_are_marked(figure: str) -> None:
+    experiment = make_experiment(widths=[1, 4, 7, 16], epochs=[1, 40, 45, 50], volumes=1)
+    assert panels.marks_note([experiment]) == ""
+    history = experiment.history
+    odd = (history["width"] == 4) & (history["seed"] == 1) & history["epoch"].isin([40, 50])
+    history.loc[odd, "train_accuracy_all"] = 0.0
+    experiment = dataclasses.replace(experiment)
+    assert list(experiment.unsettled) == [(4, 1)]
+    assert "does not converge" in panels.marks_note([experiment])
+    marks = [
+        list(line.get_xdata())
+        for ax in draw(figure, {experiment.name: experiment}).figure.axes
+        for line in ax.lines
+        if line.get_marker() == panels.UNSETTLED
+    ]
+    assert marks == [[4]] * {"figure1": 1, "figure2": 4, "figure5": 3}[figure]
+
+
 @pytest.mark.parametrize(
     ("centres", "edges"),
     [

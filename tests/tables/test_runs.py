@@ -36,6 +36,7 @@ def test_tables_and_the_configuration_that_they_were_made_with(files):
     outputs = gather(files)
     history = read_table(outputs["history"]).to_pandas()
     assert len(history) == 2 * 3
+    assert set(history["warning"]) == {""}, "two evaluations cannot swing"
     metadata = read_metadata(outputs["sharpness"])
     assert json.loads(metadata["training_devices"]) == ["cpu"]
     assert json.loads(metadata["experiment_config"])["epochs"] == 2

@@ -33,6 +33,9 @@ LEAST_SPAN = 2.0
 # A grid of widths denser than this has smaller markers, which do not hide the curves.
 SPARSE_WIDTHS = 20
 
+# Mark of widths of which a run does not converge.
+UNSETTLED = "x"
+
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
 
@@ -79,7 +82,7 @@ def _curves_over_width(
     drawing.label(panel, x="base width w", y=text.label)
     ax.set_ylabel(text.unit)
     style.width_axis(ax, experiment.history["width"].to_numpy())
-    style.mark_threshold(ax, experiment.threshold)
+    mark_widths(ax, experiment)
     if data["mean"].isna().all():
         no_data(ax)
 
@@ -186,7 +189,20 @@ def errors_over_width(
     drawing.label(panel, x="base width w", y="error (%)")
     ax.set_xlabel(WIDTH_LABEL)
     style.width_axis(ax, experiment.history["width"].to_numpy())
-    style.mark_threshold(ax, experiment.threshold)
+    mark_widths(ax, experiment)
+
+
+def mark_widths(ax: Axes, experiment: ExperimentTables, on_image: bool = False) -> None:
+    """Mark the threshold, and on the x axis the widths of which a run does not converge."""
+    style.mark_threshold(ax, experiment.threshold, on_image)
+    style.mark_below(ax, sorted({width for width, _ in experiment.unsettled}), UNSETTLED)
+
+
+def marks_note(experiments: Iterable[ExperimentTables]) -> str:
+    """Return the legend of the marks on the x axes; empty if there are none."""
+    if not any(experiment.unsettled for experiment in experiments):
+        return ""
+    return "\u00d7 on the axis: a run of this width does not converge"
 
 
 def _axis_at_the_right(ax: Axes) -> Axes:

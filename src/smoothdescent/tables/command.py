@@ -1,5 +1,7 @@
 """Gather the tables of an experiment's runs into two: the histories and the mean sharpness.
 
+The column `warning` of the histories says of a run how it fails to converge.
+
 The mean sharpness is taken over all measured training samples, over the clean and over the noisy
 ones (equation 7), for each run, checkpoint and volume.
 """
@@ -21,6 +23,7 @@ from smoothdescent.files import write_table, write_text
 from smoothdescent.provenance import provenance
 from smoothdescent.sharpness.normalisation import hessian_norm
 from smoothdescent.tables.columns import KEYS, measures_of
+from smoothdescent.tables.convergence import unsettled_runs
 from smoothdescent.tables.runs import noted, read_runs
 
 
@@ -58,6 +61,9 @@ def run(args: argparse.Namespace) -> None:
         **provenance(),
     }
     history = pd.concat([table.to_pandas() for table in histories], ignore_index=True)
+    faults = unsettled_runs(history)
+    runs = zip(history["width"], history["seed"], strict=True)
+    history["warning"] = [faults.get(run, "") for run in runs]
     parameters = history.groupby("width")["parameters"].first()
     means = pd.concat(
         [checkpoint_means(path, table, experiment) for path, table in checkpoints],

@@ -22,6 +22,7 @@ from smoothdescent.tables.columns import (
     describe,
     measures_of,
 )
+from smoothdescent.tables.convergence import unsettled_runs
 from smoothdescent.tables.threshold import (
     disagreements,
     interpolation_threshold,
@@ -87,6 +88,11 @@ class ExperimentTables:
         last = widths.index[-1]
         text = f"no threshold, w\u00a0=\u00a0{last} does not interpolate (training accuracy "
         return text + f"{percents[last]:g}\u00a0%)"
+
+    @cached_property
+    def unsettled(self) -> dict[tuple[int, int], str]:
+        """How runs fail to converge, by (width, seed) (see `unsettled_runs`)."""
+        return unsettled_runs(self.history)
 
     @property
     def title(self) -> str:
