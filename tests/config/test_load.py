@@ -79,6 +79,7 @@ def set_key(config, path, value):
         (f"experiments/{NAME}/noise/rate", 1.5, ["noise.rate", "1.5", "1"]),
         (f"experiments/{NAME}/noise/kind", "salt", ["noise", "salt", "symmetric"]),
         (f"experiments/{NAME}/optimizer/name", "lion", ["optimizer", "lion", "adam"]),
+        (f"experiments/{NAME}/optimizer/schedule", "cosine", ["schedule", "inverse_sqrt"]),
         (f"experiments/{NAME}/optimizer/momentum", 1.0, ["momentum", "less than 1"]),
         (f"experiments/{NAME}/data/dataset", "cifar11", ["cifar11", "cifar10"]),
         ("defaults/threshold/accuracy", ".nan", ["threshold.accuracy"]),
@@ -194,9 +195,12 @@ def test_training_identity_ignores_how_long_and_what_for(config):
         (f"experiments/{NAME}/noise/rate", 0.3),
         (f"experiments/{NAME}/noise/seed", 1),
         (f"experiments/{NAME}/optimizer/momentum", 0.8),
+        (f"experiments/{NAME}/optimizer/schedule", "inverse_sqrt"),
         ("scales/demo/defaults/batch_size", 32),
     ]:
         assert identity(set_key(config, path, value)) != before, path
+    schedule = f"experiments/{NAME}/optimizer/schedule"
+    assert identity(set_key(config, schedule, "constant")) == before
 
 
 @pytest.mark.parametrize(

@@ -211,11 +211,15 @@ class ResolvedExperiment(Block):
 
         Images are known by their checksum, not by the settings that they were read with.
         """
+        training = self.experiment.model_dump(mode="json", include=set(Training.model_fields))
+        # Left out where it is the default, so that runs from before there was this key stay theirs.
+        if training["optimizer"]["schedule"] == "constant":
+            del training["optimizer"]["schedule"]
         return fingerprint(
             {
                 "labels": self.label_settings,
                 "image_size": self.experiment.data.image_size,
-                **self.experiment.model_dump(mode="json", include=set(Training.model_fields)),
+                **training,
             }
         )
 
