@@ -82,6 +82,8 @@ def set_key(config, path, value):
         (f"experiments/{NAME}/optimizer/schedule", "cosine", ["schedule", "inverse_sqrt"]),
         (f"experiments/{NAME}/optimizer/momentum", 1.0, ["momentum", "less than 1"]),
         (f"experiments/{NAME}/data/dataset", "cifar11", ["cifar11", "cifar10"]),
+        ("defaults/stop_below", {"loss": 0.0, "for_epochs": 5}, ["stop_below.loss", "found 0.0"]),
+        ("defaults/stop_below", {"loss": 0.1}, ["stop_below.for_epochs", "missing"]),
         ("defaults/threshold/accuracy", ".nan", ["threshold.accuracy"]),
         ("defaults/threshold/statistic", "max", ["threshold.statistic", "max", "median"]),
         ("defaults/threshold", 0.9995, ["threshold", "found 0.9995"]),
@@ -196,6 +198,7 @@ def test_training_identity_ignores_how_long_and_what_for(config):
         (f"experiments/{NAME}/noise/seed", 1),
         (f"experiments/{NAME}/optimizer/momentum", 0.8),
         (f"experiments/{NAME}/optimizer/schedule", "inverse_sqrt"),
+        ("defaults/stop_below", {"loss": 0.01, "for_epochs": 50}),
         ("scales/demo/defaults/batch_size", 32),
     ]:
         assert identity(set_key(config, path, value)) != before, path

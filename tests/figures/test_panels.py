@@ -88,22 +88,22 @@ def test_whiskers_show_the_spread_within_runs() -> None:
 
 
 @pytest.mark.parametrize("figure", ["figure1", "figure2", "figure5"])
-def test_widths_whose_runs_do_not_converge_are_marked(figure: str) -> None:
+def test_widths_whose_runs_do_not_converge_or_stopped_are_marked(figure: str) -> None:
     experiment = make_experiment(widths=[1, 4, 7, 16], epochs=[1, 40, 45, 50], volumes=1)
     assert panels.marks_note([experiment]) == ""
     history = experiment.history
     odd = (history["width"] == 4) & (history["seed"] == 1) & history["epoch"].isin([40, 50])
     history.loc[odd, "train_accuracy_all"] = 0.0
+    history["stopped"] = (history["width"] > 4) & (history["epoch"] == 50)
     experiment = dataclasses.replace(experiment)
-    assert list(experiment.unsettled) == [(4, 1)]
-    assert "does not converge" in panels.marks_note([experiment])
-    marks = [
-        list(line.get_xdata())
-        for ax in draw(figure, {experiment.name: experiment}).figure.axes
-        for line in ax.lines
-        if line.get_marker() == panels.UNSETTLED
-    ]
-    assert marks == [[4]] * {"figure1": 1, "figure2": 4, "figure5": 3}[figure]
+    assert list(experiment.unsettled) == [(4, 1)] and experiment.stopped_widths == [7, 16]
+    note = panels.marks_note([experiment])
+    assert "does not converge" in note and "stopped" in note
+    axes = draw(figure, {experiment.name: experiment}).figure.axes
+    lines = [line for ax in axes for line in ax.lines]
+    for marker, widths in ((panels.UNSETTLED, [4]), (panels.STOPPED, [7, 16])):
+        marked = [list(line.get_xdata()) for line in lines if line.get_marker() == marker]
+        assert marked == [widths] * {"figure1": 1, "figure2": 4, "figure5": 3}[figure]
 
 
 @pytest.mark.parametrize(

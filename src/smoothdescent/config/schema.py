@@ -112,6 +112,13 @@ class Threshold(Block):
     )
 
 
+class StopBelow(Block):
+    """When a run that no longer changes stops training."""
+
+    loss: Positive = Field(description="exact training loss in nats, all samples")
+    for_epochs: Natural = Field(description="epochs for which it has stayed below")
+
+
 class Training(Block):
     """How a network is trained."""
 
@@ -123,6 +130,7 @@ class Training(Block):
         "float32", description="of the training's arithmetic; weights are float32 always"
     )
     evaluate_every: Natural = Field(10, description="epochs between exact evaluations")
+    stop_below: StopBelow | None = Field(None, description="default: every epoch is trained")
 
 
 class Experiment(Training):
@@ -212,9 +220,11 @@ class ResolvedExperiment(Block):
         Images are known by their checksum, not by the settings that they were read with.
         """
         training = self.experiment.model_dump(mode="json", include=set(Training.model_fields))
-        # Left out where it is the default, so that runs from before there was this key stay theirs.
+        # Left out where they are off, so that runs from before there were these keys stay theirs.
         if training["optimizer"]["schedule"] == "constant":
             del training["optimizer"]["schedule"]
+        if training["stop_below"] is None:
+            del training["stop_below"]
         return fingerprint(
             {
                 "labels": self.label_settings,

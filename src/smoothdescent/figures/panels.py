@@ -33,8 +33,8 @@ LEAST_SPAN = 2.0
 # A grid of widths denser than this has smaller markers, which do not hide the curves.
 SPARSE_WIDTHS = 20
 
-# Mark of widths of which a run does not converge.
-UNSETTLED = "x"
+# Marks of widths of which a run does not converge, or has stopped training early.
+UNSETTLED, STOPPED = "x", "s"
 
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
@@ -193,16 +193,21 @@ def errors_over_width(
 
 
 def mark_widths(ax: Axes, experiment: ExperimentTables, on_image: bool = False) -> None:
-    """Mark the threshold, and on the x axis the widths of which a run does not converge."""
+    """Mark the threshold, and on the x axis the widths whose runs do not converge, or stopped."""
     style.mark_threshold(ax, experiment.threshold, on_image)
     style.mark_below(ax, sorted({width for width, _ in experiment.unsettled}), UNSETTLED)
+    style.mark_below(ax, experiment.stopped_widths, STOPPED)
 
 
 def marks_note(experiments: Iterable[ExperimentTables]) -> str:
     """Return the legend of the marks on the x axes; empty if there are none."""
-    if not any(experiment.unsettled for experiment in experiments):
-        return ""
-    return "\u00d7 on the axis: a run of this width does not converge"
+    experiments = list(experiments)
+    texts = []
+    if any(experiment.unsettled for experiment in experiments):
+        texts.append("\u00d7 a run of this width does not converge")
+    if any(experiment.stopped_widths for experiment in experiments):
+        texts.append("\u25a1 a run of this width stopped training early")
+    return "on the axis: " + ", ".join(texts) if texts else ""
 
 
 def _axis_at_the_right(ax: Axes) -> Axes:

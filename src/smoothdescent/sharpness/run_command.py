@@ -268,6 +268,7 @@ def measure_checkpoint(
         "experiment_config": experiment.model_dump(mode="json"),
         "dataset_config": resolved.dataset.model_dump(mode="json"),
         "config_hash": resolved.identity,
+        "trained_epochs": source.get("trained_epochs", source["epoch"]),
         **provenance(device=describe(device), precision=how.dtype),
     }
     write_table(checkpoint.table, _with_keys(result, samples, source), metadata)

@@ -1,6 +1,7 @@
 """Gather the tables of an experiment's runs into two: the histories and the mean sharpness.
 
-The column `warning` of the histories says of a run how it fails to converge.
+The column `warning` of the histories says of a run how it fails to converge; `stopped` of both
+tables, that the weights of an epoch are those at which the run stopped training (`stop_below`).
 
 The mean sharpness is taken over all measured training samples, over the clean and over the noisy
 ones (equation 7), for each run, checkpoint and volume.
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         **provenance(),
     }
     history = pd.concat([table.to_pandas() for table in histories], ignore_index=True)
+    history["stopped"] = history["learning_rate"] == 0
     faults = unsettled_runs(history)
     runs = zip(history["width"], history["seed"], strict=True)
     history["warning"] = [faults.get(run, "") for run in runs]
@@ -72,6 +74,8 @@ def run(args: argparse.Namespace) -> None:
     # A run may have been measured over all volumes at what was its end at the time.
     means = means[(means["volume"] == 0) | means["epoch"].isin(experiment.final_epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
+    epochs = ["width", "seed", "epoch"]
+    means = means.merge(history[[*epochs, "stopped"]], how="left", on=epochs)
     write_text(args.output_config, dump_experiment(resolved))
     write_table(args.output_history, history, {"table": "history", **metadata})
     write_table(args.output_sharpness, means, {"table": "sharpness", **metadata})

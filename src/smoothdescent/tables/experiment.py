@@ -95,6 +95,13 @@ class ExperimentTables:
         return unsettled_runs(self.history)
 
     @property
+    def stopped_widths(self) -> list[int]:
+        """The widths of which a run stopped training before its last epoch (`stop_below`)."""
+        if "stopped" not in self.history:
+            return []
+        return sorted({*self.history.loc[self.history["stopped"], "width"].astype(int)})
+
+    @property
     def title(self) -> str:
         """Network, data set and label noise in words, or the experiment's name."""
         if not {"network", "data"} <= self.config.keys():
