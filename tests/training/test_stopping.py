@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training.test_measure_runs import MEASURE, measure
+from training.test_measure_runs import MEASURE, count_measurements, measure, measured_tables
 from training.tiny import NAME, Files, contents, tiny_study
 
 from smoothdescent.cli import main
@@ -97,6 +97,18 @@ def test_later_checkpoints_are_the_last_weights_and_say_so(files, capsys):
     exact = history.loc[[2, 3, 4, 6], "train_loss_all":].dropna(axis=1)
     assert (exact == exact.iloc[0]).all(axis=None)
     assert history.loc[AT + 1 :, "train_loss"].isna().all()
+
+
+def test_the_last_weights_are_measured_once(tmp_path, monkeypatch):
+    final = {"final_snapshots": {"count": 2, "every": 2}}  # epochs 4 and 6
+    files = Files(tmp_path, tiny_study(**STOPS | final))
+    files.train()
+    measured = count_measurements(monkeypatch)
+    measure(files)
+    assert measured == [0, 0, 0, None], "epochs 0, 1 and 3, and the final ones together"
+    last = measured_tables(files)
+    same = last["e4"].drop(columns="epoch").equals(last["e6"].drop(columns="epoch"))
+    assert same and set(last["e6"]["epoch"]) == {6}
 
 
 def test_tables_say_so(files):
