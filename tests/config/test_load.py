@@ -73,12 +73,20 @@ def set_key(config, path, value):
         ("scales/demo/defaults/epochs", "80", ["epochs", "'80'", "string"]),
         ("scales/demo/defaults/epochs", True, ["epochs", "integer"]),
         ("scales/demo/defaults/snapshots", [5000], ["snapshots", "5000", "epochs"]),
+        ("defaults/final_snapshots", 5, ["final_snapshots", "found 5"]),
+        ("defaults/final_snapshots/count", 0, ["final_snapshots.count", "greater than"]),
+        ("defaults/final_snapshots/count", 5, ["count: 5, every: 20", "epoch 0 of epochs: 80"]),
         (f"experiments/{NAME}/noise/rate", 1.5, ["noise.rate", "1.5", "1"]),
         (f"experiments/{NAME}/noise/kind", "salt", ["noise", "salt", "symmetric"]),
         (f"experiments/{NAME}/optimizer/name", "lion", ["optimizer", "lion", "adam"]),
+        (f"experiments/{NAME}/optimizer/schedule", "cosine", ["schedule", "inverse_sqrt"]),
         (f"experiments/{NAME}/optimizer/momentum", 1.0, ["momentum", "less than 1"]),
         (f"experiments/{NAME}/data/dataset", "cifar11", ["cifar11", "cifar10"]),
-        (f"experiments/{NAME}/threshold_accuracy", ".nan", ["threshold_accuracy"]),
+        ("defaults/stop_below", {"loss": 0.0, "for_epochs": 5}, ["stop_below.loss", "found 0.0"]),
+        ("defaults/stop_below", {"loss": 0.1}, ["stop_below.for_epochs", "missing"]),
+        ("defaults/threshold/accuracy", ".nan", ["threshold.accuracy"]),
+        ("defaults/threshold/statistic", "max", ["threshold.statistic", "max", "median"]),
+        ("defaults/threshold", 0.9995, ["threshold", "found 0.9995"]),
         ("datasets/cifar10/source", "s3", ["datasets.cifar10", "s3", "parquet"]),
         ("datasets/cifar10/path", 3, ["datasets.cifar10.path", "3", "string"]),
         ("scales/demo/experiments/other", {}, ["other", NAME]),
@@ -189,9 +197,13 @@ def test_training_identity_ignores_how_long_and_what_for(config):
         (f"experiments/{NAME}/noise/rate", 0.3),
         (f"experiments/{NAME}/noise/seed", 1),
         (f"experiments/{NAME}/optimizer/momentum", 0.8),
+        (f"experiments/{NAME}/optimizer/schedule", "inverse_sqrt"),
+        ("defaults/stop_below", {"loss": 0.01, "for_epochs": 50}),
         ("scales/demo/defaults/batch_size", 32),
     ]:
         assert identity(set_key(config, path, value)) != before, path
+    schedule = f"experiments/{NAME}/optimizer/schedule"
+    assert identity(set_key(config, schedule, "constant")) == before
 
 
 @pytest.mark.parametrize(
@@ -216,6 +228,14 @@ def test_where_images_lie_does_not_determine_a_result(config):
 def test_snapshots_at_the_end_of_the_training_and_nowhere_else_unasked(config):
     config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5]}
     assert resolve(config).experiments[NAME].snapshot_epochs == [5, 50]
+
+
+def test_final_snapshots_are_kept_beside_the_others(config):
+    config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5, 30]}
+    config["defaults"]["final_snapshots"] = {"count": 3, "every": 10}
+    experiment = resolve(config).experiments[NAME]
+    assert experiment.final_epochs == [30, 40, 50]
+    assert experiment.snapshot_epochs == [5, 30, 40, 50]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 from figures.synthetic import make_experiment
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from smoothdescent.figures import heatmaps, panels
@@ -58,6 +62,48 @@ def test_curves_and_bands_show_the_recorded_numbers() -> None:
     corners = ax.collections[len(curves) - 1 - 2].get_paths()[0].vertices
     assert corners[:, 1].max() == pytest.approx((rows["y"] + rows["y_std"]).max())
     assert corners[:, 1].min() == pytest.approx((rows["y"] - rows["y_std"]).min())
+
+
+def test_whiskers_show_the_spread_within_runs() -> None:
+    made = make_experiment(**TABLES, volumes=2)
+    last = made.sharpness[made.sharpness["epoch"] == made.sharpness["epoch"].max()]
+    earlier = last.assign(epoch=last["epoch"] - 1, jacobian_norm=0.5 * last["jacobian_norm"])
+    experiment = dataclasses.replace(
+        made,
+        sharpness=pd.concat([made.sharpness, earlier]),
+        final_epochs=[last["epoch"].max() - 1, last["epoch"].max()],
+    )
+    drawing = draw("figure2", {experiment.name: experiment})
+    rows = drawing.table[
+        (drawing.table["panel"] == "jacobian_norm") & (drawing.table["series"] == "volume 0")
+    ]
+    assert (rows["y_within"] > 0).all()
+    whiskers = [c for c in drawing.figure.axes[2].collections if isinstance(c, LineCollection)]
+    ends = np.array([segment[:, 1] for segment in whiskers[-1].get_segments()])
+    assert ends[:, 0] == pytest.approx((rows["y"] - rows["y_within"]).to_numpy())
+    assert ends[:, 1] == pytest.approx((rows["y"] + rows["y_within"]).to_numpy())
+    one = draw("figure2", {made.name: made})
+    assert one.table["y_within"].isna().all()
+    assert not any(isinstance(c, LineCollection) for ax in one.figure.axes for c in ax.collections)
+
+
+@pytest.mark.parametrize("figure", ["figure1", "figure2", "figure5"])
+def test_widths_whose_runs_do_not_converge_or_stopped_are_marked(figure: str) -> None:
+    experiment = make_experiment(widths=[1, 4, 7, 16], epochs=[1, 40, 45, 50], volumes=1)
+    assert panels.marks_note([experiment]) == ""
+    history = experiment.history
+    odd = (history["width"] == 4) & (history["seed"] == 1) & history["epoch"].isin([40, 50])
+    history.loc[odd, "train_accuracy_all"] = 0.0
+    history["stopped"] = (history["width"] > 4) & (history["epoch"] == 50)
+    experiment = dataclasses.replace(experiment)
+    assert list(experiment.unsettled) == [(4, 1)] and experiment.stopped_widths == [7, 16]
+    note = panels.marks_note([experiment])
+    assert "does not converge" in note and "stopped" in note
+    axes = draw(figure, {experiment.name: experiment}).figure.axes
+    lines = [line for ax in axes for line in ax.lines]
+    for marker, widths in ((panels.UNSETTLED, [4]), (panels.STOPPED, [7, 16])):
+        marked = [list(line.get_xdata()) for line in lines if line.get_marker() == marker]
+        assert marked == [widths] * {"figure1": 1, "figure2": 4, "figure5": 3}[figure]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,18 @@ def test_a_run_by_hand():
     assert work.disk > 4 * 100 * 4
 
 
+def test_final_snapshots_are_measured_over_all_volumes():
+    one = study().experiments[NAME]
+    experiment = study(final_snapshots={"count": 3, "every": 3}).experiments[NAME]
+    work = run_work(COSTS, experiment, 1, 0, [])
+    # The final ones are at epochs 4, 7 and 10; evaluations at 2, 4, 5, 7 and 10.
+    assert work.measure == pytest.approx(8 * (2 * 1e-3 + 3 * 1e-2))
+    assert work.train == pytest.approx(10 * 100 * 1e-4 + 5 * 150 * 1e-5)
+    volumes = len(experiment.measure.paths.strengths)
+    more = work.disk - run_work(COSTS, one, 1, 0, []).disk
+    assert more == pytest.approx(4 * 100 + 40 * 8 * (1 + 2 * volumes))
+
+
 def test_finished_work_is_not_counted(tmp_path):
     whole = study().model_copy(update={"results": str(tmp_path)})
     experiment = whole.experiments[NAME]

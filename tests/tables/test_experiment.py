@@ -19,6 +19,8 @@ from smoothdescent.files import sha256_file, write_table
 from smoothdescent.tables.experiment import (
     ExperimentTables,
     final_errors,
+    final_history,
+    final_rows,
     final_volumes,
     over_seeds,
     read_tables,
@@ -96,7 +98,9 @@ def test_threshold_accuracy_comes_from_the_configuration() -> None:
     history, sharpness = make_tables(**SMALL)
     name = "convnet-cifar10-noise20"
     strict = ExperimentTables(name, history, sharpness, make_config(name))
-    lenient = ExperimentTables(name, history, sharpness, make_config(name, threshold_accuracy=0.01))
+    lenient = ExperimentTables(
+        name, history, sharpness, make_config(name, threshold={"accuracy": 0.01})
+    )
     assert (strict.threshold, lenient.threshold) == (4, 2)
     assert strict.threshold_note == ""
 
@@ -111,6 +115,28 @@ def test_threshold_note_never_rounds_up_to_100_percent() -> None:
     history["train_accuracy_all"] = np.nan
     assert (
         "no training accuracy yet" in ExperimentTables("e", history, pd.DataFrame()).threshold_note
+    )
+
+
+def test_threshold_note_names_the_width_that_spoils_it_and_those_where_seeds_disagree() -> None:
+    history = pd.DataFrame(
+        {
+            "width": [2, 2, 2, 4, 4, 4, 8, 8, 8],
+            "seed": [0, 1, 2] * 3,
+            "epoch": 1,
+            "train_accuracy_all": [1.0, 1.0, 0.75, 1.0, 1.0, 1.0, 0.9, 0.9, 1.0],
+        }
+    )
+    experiment = ExperimentTables("e", history, pd.DataFrame())
+    assert experiment.threshold is None
+    assert experiment.threshold_note.replace("\u00a0", " ") == (
+        "no threshold, w = 8 does not interpolate (training accuracy 90 %); "
+        "seeds disagree at w = 2 (2 of 3 fit), 8 (1 of 3 fit)"
+    )
+    experiment = ExperimentTables("e", history[history["width"] < 8], pd.DataFrame())
+    assert experiment.threshold == 2
+    assert experiment.threshold_note.replace("\u00a0", " ") == (
+        "seeds disagree at w = 2 (2 of 3 fit)"
     )
 
 
@@ -142,6 +168,50 @@ def test_over_seeds() -> None:
     assert result["std"].iloc[0] == pytest.approx(100 * np.sqrt(7.0))
     assert result["std"].iloc[1:].isna().all()
     assert result["seeds"].tolist() == [3, 1, 1]
+    assert result["within"].isna().all()
+
+
+def test_over_seeds_averages_the_checkpoints_of_a_run_first() -> None:
+    frame = pd.DataFrame(
+        {
+            "width": [1] * 6,
+            "seed": [0, 0, 1, 1, 2, 2],
+            "epoch": [8, 9] * 3,
+            "crossentropy": [1.0, 3.0, 6.0, 6.0, 4.0, np.nan],
+        }
+    )
+    [row] = over_seeds(frame, ["width"], "crossentropy").to_dict("records")
+    # Runs of mean 2 and 6, of variance 2 and 0; the third has no mean.
+    assert (row["mean"], row["seeds"]) == (4.0, 2)
+    assert row["std"] == pytest.approx(np.sqrt(8.0))
+    assert row["within"] == pytest.approx(1.0)
+
+
+def test_the_end_of_a_run_is_the_mean_of_its_final_checkpoints() -> None:
+    history, sharpness = make_tables(**SMALL)
+    late = sharpness[sharpness["epoch"] == 30].assign(epoch=20)
+    late["jacobian_norm"] *= 3
+    sharpness = pd.concat([sharpness, late], ignore_index=True)
+    row = history["epoch"] == 10
+    history.loc[row, "test_error"], history.loc[history["epoch"] == 30, "test_error"] = 0.2, 0.6
+    name = "convnet-cifar10-noise20"
+    config = make_config(name)
+    last = ExperimentTables(name, history, sharpness, config)
+    both = ExperimentTables(name, history, sharpness, config, final_epochs=[20, 30])
+    keys = ["volume", "width", "seed"]
+    at_end, mean = final_rows(last, "clean"), final_rows(both, "clean")
+    assert mean[keys].equals(at_end[keys]) and len(mean) == 3 * 3 * 3
+    assert mean["jacobian_norm"].to_numpy() == pytest.approx(2 * at_end["jacobian_norm"])
+    curves = final_volumes(both, "jacobian_norm", "clean")
+    assert curves["mean"].to_numpy() == pytest.approx(
+        mean.groupby(["volume", "width"])["jacobian_norm"].mean().to_numpy()
+    )
+    assert (curves["within"] > 0).all()
+    both = ExperimentTables(name, history, sharpness, config, final_epochs=[10, 30])
+    assert final_errors(both, "test_error")["mean"].tolist() == pytest.approx([40.0] * 3)
+    errors = final_history(both)
+    assert errors["test_error"].tolist() == pytest.approx([0.4] * 9)
+    assert errors[["width", "seed"]].drop_duplicates().shape == (9, 2)
 
 
 def test_final_volumes_take_the_last_epoch_of_each_run() -> None:

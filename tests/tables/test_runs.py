@@ -36,10 +36,35 @@ def test_tables_and_the_configuration_that_they_were_made_with(files):
     outputs = gather(files)
     history = read_table(outputs["history"]).to_pandas()
     assert len(history) == 2 * 3
+    assert set(history["warning"]) == {""}, "two evaluations cannot swing"
     metadata = read_metadata(outputs["sharpness"])
     assert json.loads(metadata["training_devices"]) == ["cpu"]
     assert json.loads(metadata["experiment_config"])["epochs"] == 2
     assert "epochs: 2" in outputs["config"].read_text()
+
+
+def test_all_final_checkpoints_are_gathered_over_all_volumes(files):
+    changes = SIZES | {"seeds": [0, 1], "final_snapshots": {"count": 2, "every": 1}}
+    more = Files(files.folder, tiny_study(**changes))
+    more.train(*RUNS)
+    measure(more, *RUNS)
+    outputs = gather(more)
+    table = read_table(outputs["sharpness"]).to_pandas()
+    assert table.groupby("epoch")["volume"].nunique().to_dict() == {0: 1, 1: 3, 2: 3}
+    assert json.loads(read_metadata(outputs["history"])["final_epochs"]) == [1, 2]
+
+
+def test_a_final_checkpoint_without_its_volumes_is_put_aside(files):
+    """What was measured at the points alone is not taken for the end of a run."""
+    changes = SIZES | {"seeds": [0, 1], "snapshots": [0, 1], "epochs": 2}
+    points = Files(files.folder, tiny_study(**changes))
+    points.train(*RUNS)
+    measure(points, *RUNS)
+    more = Files(
+        files.folder, tiny_study(**changes | {"final_snapshots": {"count": 2, "every": 1}})
+    )
+    with pytest.raises(UserError, match=r"w2_s0/sharpness/e1.*its volumes is '0', expected 'all'"):
+        read_runs(more.folder / "runs", more.resolved)
 
 
 @pytest.mark.parametrize("name", ["history.parquet", "sharpness/e0.parquet"])

@@ -16,7 +16,7 @@ from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
 from smoothdescent.training.evaluation import evaluate
-from smoothdescent.training.optimizers import SGD, learning_rate
+from smoothdescent.training.optimizers import SGD, Adam, learning_rate
 from smoothdescent.training.run import new_run
 
 CPU = torch.device("cpu")
@@ -104,6 +104,21 @@ def test_warm_up_is_linear_then_constant():
     assert rates == pytest.approx([0.04 * (i + 1) for i in range(10)] + [0.4] * 3)
     none = SGD(name="sgd", learning_rate=0.4, warmup_epochs=0)
     assert learning_rate(none, 0, 5) == 0.4
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_inverse_square_root_schedule(kind):
+    """Against a loop that counts the changes of the rate."""
+    name = kind.__name__.lower()
+    settings = kind(name=name, learning_rate=0.1, warmup_epochs=0, schedule="inverse_sqrt")
+    changes = 0
+    for step in range(4 * 512):
+        changes += step > 0 and step % 512 == 0
+        assert learning_rate(settings, step, 7) == 0.1 / (1 + changes) ** 0.5
+    assert learning_rate(settings, 3 * 512, 7) == 0.05
+    warm = settings.model_copy(update={"warmup_epochs": 100})
+    constant = warm.model_copy(update={"schedule": "constant"})
+    assert learning_rate(warm, 600, 7) == learning_rate(constant, 600, 7) / 2**0.5
 
 
 def test_evaluation_is_exact_and_leaves_the_network_as_it_was():

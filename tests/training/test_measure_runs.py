@@ -45,6 +45,15 @@ def test_volumes_at_the_last_epoch_and_points_at_the_others(files):
     assert (tables["e0"]["is_noisy"].to_numpy() == labels[ids].to_numpy()).all()
 
 
+def test_every_final_snapshot_is_measured_over_all_volumes(tmp_path):
+    final = {"final_snapshots": {"count": 2, "every": 1}}
+    files = Files(tmp_path, tiny_study(**SIZES | {"epochs": 3} | final))
+    files.train()
+    measure(files)
+    volumes = {name: set(table["volume"]) for name, table in measured_tables(files).items()}
+    assert volumes == {"e0": {0}, "e2": {0, 1, 2}, "e3": {0, 1, 2}}
+
+
 def test_several_runs(files):
     files.train("w2_s1", "w3_s0")
     measure(files, "w2_s0", "w2_s1", "w3_s0")

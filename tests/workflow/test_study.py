@@ -235,7 +235,12 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     assert study.jobs() == gather, "a snapshot that is not wanted any more"
     study.set(snapshots=[0, 1, 2])
     assert study.jobs() == everything
-    study.set(snapshots=[0, 1], optimizer={"learning_rate": 0.001})
+    final = {"count": 2, "every": 3}
+    study.set(snapshots=[0, 1], final_snapshots=final, threshold={"statistic": "min"})
+    assert study.jobs() == {"measure": 4, **gather}, "epoch 1 over all volumes"
+    study.set(final_snapshots={})
+    assert study.jobs() == gather
+    study.set(threshold={}, optimizer={"learning_rate": 0.001})
     assert study.jobs() == everything
     study.set(optimizer={"learning_rate": 0.03}, noise={"rate": 0.1})
     assert study.jobs()["make_labels"] == 1

@@ -24,6 +24,7 @@ for experiment, seeds in SEEDS:
             gpu=GPUS,
         params:
             identity=RESOLVED[experiment].measuring_identity,
+            final_epochs=str(STUDY.experiments[experiment].final_epochs),
             options=partial(job_options, experiment=experiment, stage="measure", seeds=seeds),
         message:
             job_message("measure", experiment, seeds)

@@ -96,6 +96,29 @@ class Measuring(Block):
         return self
 
 
+class FinalSnapshots(Block):
+    """The checkpoints whose mean stands for the end of a training; the last is the last epoch's."""
+
+    count: Natural = Field(1, description="checkpoints; each is measured over all volumes")
+    every: Natural = Field(20, description="epochs from one to the next")
+
+
+class Threshold(Block):
+    """When a width counts as interpolating the training labels."""
+
+    accuracy: Fraction = Field(0.9995, description="training accuracy that counts as 100 %")
+    statistic: Literal["median", "mean", "min"] = Field(
+        "median", description="over the late evaluations of a run, and then over seeds"
+    )
+
+
+class StopBelow(Block):
+    """When a run that no longer changes stops training."""
+
+    loss: Positive = Field(description="exact training loss in nats, all samples")
+    for_epochs: Natural = Field(description="epochs for which it has stayed below")
+
+
 class Training(Block):
     """How a network is trained."""
 
@@ -107,6 +130,7 @@ class Training(Block):
         "float32", description="of the training's arithmetic; weights are float32 always"
     )
     evaluate_every: Natural = Field(10, description="epochs between exact evaluations")
+    stop_below: StopBelow | None = Field(None, description="default: every epoch is trained")
 
 
 class Experiment(Training):
@@ -118,9 +142,12 @@ class Experiment(Training):
     seeds: Seeds
     seeds_per_job: Natural = Field(1, description="runs of a width that one job trains or measures")
     epochs: Natural
-    snapshots: Epochs = Field([], description="epochs whose weights are kept; the last always is")
+    snapshots: Epochs = Field(
+        [], description="epochs whose weights are kept, beside the final ones"
+    )
+    final_snapshots: FinalSnapshots = FinalSnapshots()
     measure: Measuring
-    threshold_accuracy: Fraction = 0.9995
+    threshold: Threshold = Threshold()
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
@@ -134,12 +161,24 @@ class Experiment(Training):
             raise ValueError(
                 f"snapshots lists epoch {beyond[0]}, but the training ends at epochs: {self.epochs}"
             )
+        if self.final_epochs[0] < 1:
+            final = self.final_snapshots
+            raise ValueError(
+                f"final_snapshots is count: {final.count}, every: {final.every}, which begins at "
+                f"epoch {self.final_epochs[0]} of epochs: {self.epochs}; expected 1 or later"
+            )
         return self
 
     @property
+    def final_epochs(self) -> list[int]:
+        """The epochs whose checkpoints are measured over all volumes, the last epoch among them."""
+        final = self.final_snapshots
+        return [self.epochs - final.every * i for i in reversed(range(final.count))]
+
+    @property
     def snapshot_epochs(self) -> list[int]:
-        """The epochs whose weights are kept; the last epoch's always are."""
-        return sorted({*self.snapshots, self.epochs})
+        """The epochs whose weights are kept."""
+        return sorted({*self.snapshots, *self.final_epochs})
 
     @property
     def seed_groups(self) -> list[list[int]]:
@@ -180,11 +219,17 @@ class ResolvedExperiment(Block):
 
         Images are known by their checksum, not by the settings that they were read with.
         """
+        training = self.experiment.model_dump(mode="json", include=set(Training.model_fields))
+        # Left out where they are off, so that runs from before there were these keys stay theirs.
+        if training["optimizer"]["schedule"] == "constant":
+            del training["optimizer"]["schedule"]
+        if training["stop_below"] is None:
+            del training["stop_below"]
         return fingerprint(
             {
                 "labels": self.label_settings,
                 "image_size": self.experiment.data.image_size,
-                **self.experiment.model_dump(mode="json", include=set(Training.model_fields)),
+                **training,
             }
         )
 

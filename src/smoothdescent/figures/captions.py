@@ -5,10 +5,14 @@ from __future__ import annotations
 from smoothdescent.figures import figure_file, shown_experiments
 from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
-# `{VOLUMES}` in a caption.
+# `{END}` and `{VOLUMES}` in a caption.
+END = (
+    "The end of a run is the mean over its final checkpoints; curves are means over seeds, bands "
+    "one standard deviation over seeds, whiskers (of several checkpoints) one within runs."
+)
 VOLUMES = (
     "Volume 0 is the training point itself, volume k the paths around it up to their k-th "
-    "augmentation; bands are one standard deviation over seeds."
+    f"augmentation. {END}"
 )
 
 
@@ -20,7 +24,7 @@ def heading(figure: str) -> str:
 def caption(figure: str) -> str:
     """Return a figure's caption in reStructuredText, with the statements of its verdict."""
     file = figure_file(figure)
-    text = " ".join(file.__doc__.split()).format(VOLUMES=VOLUMES)
+    text = " ".join(file.__doc__.split()).format(END=END, VOLUMES=VOLUMES)
     paragraphs = [f"**{file.HEADING}** ({figure}). {text}"]
     if file.QUOTATION:
         paragraphs.append(f'The paper: "{file.QUOTATION}".')

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from smoothdescent import __version__
 from smoothdescent.errors import UserError
-from smoothdescent.figures import FIGURES, figure_file, shown_experiments, style
+from smoothdescent.figures import FIGURES, figure_file, panels, shown_experiments, style
 from smoothdescent.figures.drawing import Drawing
+from smoothdescent.layout import run_name
 from smoothdescent.tables.experiment import ExperimentTables, add_tables_argument, read_all_tables
 from smoothdescent.verdict.findings import mark
 
@@ -61,13 +62,18 @@ def run(args: argparse.Namespace) -> None:
         )
     missing = [name for name in shown if name not in found]
     drawing, verdict = draw(args.figure, experiments), mark(args.figure, experiments)
-    notes = [f"{name} left out: no tables" for name in missing]
-    style.add_lines(drawing.figure, [*notes, *filter(None, [verdict])])
+    lines = [f"{name} left out: no tables" for name in missing]
+    lines += filter(None, [panels.marks_note(experiments.values()), verdict])
+    style.add_lines(drawing.figure, lines)
     metadata = {
         "figure": args.figure,
         "axes": drawing.axes,
         "sources": {name: experiment.sources for name, experiment in experiments.items()},
         "thresholds": {name: experiment.threshold for name, experiment in experiments.items()},
+        "unsettled": {
+            name: {run_name(*run): text for run, text in experiment.unsettled.items()}
+            for name, experiment in experiments.items()
+        },
         "verdict": verdict,
         "hessian_normalisation": {name: e.normalisation for name, e in experiments.items()},
         "program_version": __version__,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PLOTTED = {
     **dict.fromkeys(("panel", "experiment", "series"), "string"),
-    **dict.fromkeys(("x", "y", "y_std", "value", "value_std"), "float64"),
+    **dict.fromkeys(("x", "y", "y_std", "y_within", "value", "value_std"), "float64"),
     "seeds": "Int64",
 }
 
@@ -27,7 +27,11 @@ class Drawing:
     _columns: dict[str, list[object]] = field(default_factory=lambda: {key: [] for key in PLOTTED})
 
     def record(self, panel: str, series: str, experiment: str | None, **numbers: Any) -> None:
-        """Add plotted numbers: x and y, with y_std or, on a heatmap, value and value_std."""
+        """Add plotted numbers: x and y, on a heatmap value and value_std too.
+
+        A curve has y_std, the standard deviation over seeds, and y_within, that over the final
+        checkpoints of a run.
+        """
         count = len(numbers["x"])
         columns = {"panel": [panel] * count, "series": [series] * count, **numbers}
         columns["experiment"] = [experiment] * count

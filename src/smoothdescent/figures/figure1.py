@@ -1,7 +1,7 @@
 """a: a polynomial of high degree fits noisy samples by spikes; b: a wide network passes through the
-same samples smoothly. c, d: test error against base width, with the training error on the right
-axis. See whether the test error has a local maximum near the interpolation threshold (dotted) and
-falls beyond it.
+same samples smoothly. c, d: test error against base width at the end of training, with the training
+error on the right axis. {END} See whether the test error has a local maximum near the interpolation
+threshold (dotted) and falls beyond it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Wrong labels in some classes only. a: the four measures around clean and noisy samples; b: test
 error on the unperturbed classes and, on the right axis, in the same scale, on the corrupted ones.
-See whether only the unperturbed classes show double descent.
+{END} See whether only the unperturbed classes show double descent.
 """
 
 import numpy as np

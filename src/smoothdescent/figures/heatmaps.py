@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from smoothdescent.figures import style
 from smoothdescent.figures.drawing import Drawing
-from smoothdescent.figures.panels import WIDTH_LABEL, no_data
+from smoothdescent.figures.panels import WIDTH_LABEL, mark_widths, no_data
 from smoothdescent.tables.columns import describe
 from smoothdescent.tables.experiment import ExperimentTables, training_course
 
@@ -65,7 +65,7 @@ def heatmap(
         # All heatmaps of a figure end at the same epochs, whatever those epochs' neighbours are.
         ends = cells.index[[0, -1]] if len(cells) > 1 else y_edges
         style.epoch_axis(ax, *ends)
-        style.mark_threshold(ax, experiment.threshold, on_image=True)
+        mark_widths(ax, experiment, on_image=True)
         bar = drawing.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=25)
         bar.outline.set_linewidth(0.6)
         bar.set_label(text.unit)

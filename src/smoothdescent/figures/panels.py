@@ -33,12 +33,18 @@ LEAST_SPAN = 2.0
 # A grid of widths denser than this has smaller markers, which do not hide the curves.
 SPARSE_WIDTHS = 20
 
+# Marks of widths of which a run does not converge, or has stopped training early.
+UNSETTLED, STOPPED = "x", "s"
+
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
 
 
 def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
-    """Plot the mean over seeds against width, with a band of one standard deviation."""
+    """Plot the mean over seeds against width, with a band of one standard deviation.
+
+    Whiskers are one standard deviation within runs, over their final checkpoints.
+    """
     band = data.dropna(subset=["std"])
     if len(data) > SPARSE_WIDTHS:
         line["markersize"] = 1.2  # seen where a width stands alone
@@ -46,6 +52,10 @@ def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
         band["width"], band["mean"] - band["std"], band["mean"] + band["std"],
         color=color, alpha=0.14, linewidth=0,
     )  # fmt: skip
+    whisker = data.dropna(subset=["within"])
+    if len(whisker):
+        ends = [whisker["mean"] + sign * whisker["within"] for sign in (-1, 1)]
+        ax.vlines(whisker["width"], *ends, color=color, linewidth=0.5)
     ax.plot(data["width"], data["mean"], color=color, marker="o", markeredgewidth=0, **line)
 
 
@@ -66,12 +76,13 @@ def _curves_over_width(
         rows = data[data["volume"] == volume]
         drawing.record(
             panel, f"volume {volume}", experiment.name,
-            x=rows["width"], y=rows["mean"], y_std=rows["std"], seeds=rows["seeds"],
+            x=rows["width"], y=rows["mean"], y_std=rows["std"],
+            y_within=rows["within"], seeds=rows["seeds"],
         )  # fmt: skip
     drawing.label(panel, x="base width w", y=text.label)
     ax.set_ylabel(text.unit)
     style.width_axis(ax, experiment.history["width"].to_numpy())
-    style.mark_threshold(ax, experiment.threshold)
+    mark_widths(ax, experiment)
     if data["mean"].isna().all():
         no_data(ax)
 
@@ -158,7 +169,8 @@ def errors_over_width(
         curve(target, data, colour, linestyle=dashes, label=name)
         drawing.record(
             panel, name, experiment.name,
-            x=data["width"], y=data["mean"], y_std=data["std"], seeds=data["seeds"],
+            x=data["width"], y=data["mean"], y_std=data["std"],
+            y_within=data["within"], seeds=data["seeds"],
         )  # fmt: skip
         target.set_ylabel(f"{name} (%)", color=colour)
         target.tick_params(axis="y", labelcolor=colour)
@@ -177,7 +189,25 @@ def errors_over_width(
     drawing.label(panel, x="base width w", y="error (%)")
     ax.set_xlabel(WIDTH_LABEL)
     style.width_axis(ax, experiment.history["width"].to_numpy())
-    style.mark_threshold(ax, experiment.threshold)
+    mark_widths(ax, experiment)
+
+
+def mark_widths(ax: Axes, experiment: ExperimentTables, on_image: bool = False) -> None:
+    """Mark the threshold, and on the x axis the widths whose runs do not converge, or stopped."""
+    style.mark_threshold(ax, experiment.threshold, on_image)
+    style.mark_below(ax, sorted({width for width, _ in experiment.unsettled}), UNSETTLED)
+    style.mark_below(ax, experiment.stopped_widths, STOPPED)
+
+
+def marks_note(experiments: Iterable[ExperimentTables]) -> str:
+    """Return the legend of the marks on the x axes; empty if there are none."""
+    experiments = list(experiments)
+    texts = []
+    if any(experiment.unsettled for experiment in experiments):
+        texts.append("\u00d7 a run of this width does not converge")
+    if any(experiment.stopped_widths for experiment in experiments):
+        texts.append("\u25a1 a run of this width stopped training early")
+    return "on the axis: " + ", ".join(texts) if texts else ""
 
 
 def _axis_at_the_right(ax: Axes) -> Axes:

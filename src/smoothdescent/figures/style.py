@@ -180,6 +180,17 @@ def mark_threshold(ax: Axes, width: int | None, on_image: bool = False) -> None:
     )
 
 
+def mark_below(ax: Axes, widths: list[int], marker: str) -> None:
+    """Put a mark on the x axis at each of some widths."""
+    if not widths:
+        return
+    ax.plot(
+        widths, [0] * len(widths), transform=ax.get_xaxis_transform(), clip_on=False, zorder=5,
+        color=VERMILLION, linestyle="none", marker=marker, markersize=3.5, fillstyle="none",
+        markeredgewidth=0.8,
+    )  # fmt: skip
+
+
 def threshold_handle() -> Line2D:
     """Return the legend entry of the threshold's line."""
     return Line2D([], [], color="0.25", linestyle=":", label="interpolation threshold")

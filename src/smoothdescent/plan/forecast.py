@@ -129,16 +129,15 @@ def run_work(
     end = experiment.epochs
     samples = costs.train_samples
     every = experiment.evaluate_every
-    evaluated = {*range(every, experiment.epochs + 1, every), *experiment.snapshots}
-    evaluations = sum(start < epoch <= end for epoch in {*evaluated, experiment.epochs})
+    evaluated = {*range(every, end + 1, every), *experiment.snapshot_epochs}
+    evaluations = sum(start < epoch for epoch in evaluated)
     train = (end - start) * samples * costs.at("train", width)
     train += evaluations * (samples + costs.test_samples) * costs.at("evaluate", width)
-    wanted = set(experiment.snapshot_epochs) - set(measured)
+    wanted = {*experiment.snapshot_epochs} - {*measured}
+    final = wanted & {*experiment.final_epochs}
     images = experiment.measure.samples or samples
-    points = len(wanted - {experiment.epochs})
-    measure = images * points * costs.at("point", width)
-    if experiment.epochs in wanted:
-        measure += images * costs.at("volumes", width)
+    measure = images * len(wanted - final) * costs.at("point", width)
+    measure += images * len(final) * costs.at("volumes", width)
     return Work(train, measure, _disk(costs, experiment, width))
 
 
@@ -147,9 +146,9 @@ def _disk(costs: Costs, experiment: Experiment, width: int) -> float:
     weights = FLOAT_BYTES * costs.at("parameters", width)
     snapshots = len(experiment.snapshot_epochs)
     state = weights * (1 + experiment.optimizer.buffers)
-    rows = snapshots + len(experiment.measure.paths.strengths)
+    larger_volumes = len(experiment.final_epochs) * len(experiment.measure.paths.strengths)
     images = experiment.measure.samples or costs.train_samples
-    return weights * snapshots + 2 * state + ROW_BYTES * rows * images
+    return weights * snapshots + 2 * state + ROW_BYTES * (snapshots + larger_volumes) * images
 
 
 def done(runs: Path, name: str, experiment: Experiment) -> tuple[int, list[int]]:

@@ -1,8 +1,9 @@
 """Measure the snapshots of runs, one table each.
 
-Every snapshot is measured at the training points (volume 0), the last one over all volumes.
-Finished tables are not measured again; those of other settings, labels, weights or code are put
-aside before anything is measured, so that a table that is there is right.
+Every snapshot is measured at the training points (volume 0), the final ones over all volumes.
+The weights of a run that stopped training serve several epochs, and are measured once. Finished
+tables are not measured again; those of other settings, labels, weights or code are put aside before
+anything is measured, so that a table that is there is right.
 """
 
 from __future__ import annotations
@@ -74,12 +75,19 @@ class Checkpoint:
         snapshot, table: the files.
         expected: what the snapshot says of itself.
         identity: what the table says of itself: how and of which weights it was measured.
+        trained_epochs: of the weights; the same for all epochs after a run has stopped training.
     """
 
     snapshot: Path
     table: Path
     expected: dict[str, str]
     identity: dict[str, str]
+    trained_epochs: str
+
+    @property
+    def measurement(self) -> tuple[str, str, str]:
+        """What is measured: checkpoints of a job that have this in common get the same numbers."""
+        return str(self.table.parent), self.trained_epochs, self.identity["volumes"]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -107,9 +115,13 @@ def run(args: argparse.Namespace) -> None:
         for checkpoint in checkpoints(args.folder, run, resolved, samples, measured_with)
     ]
     unfinished = [c for c in found if not is_finished(c, len(samples.labels))]
+    result, done = None, None
     for checkpoint in unfinished:
         with logging_to(log_path(checkpoint.table.parents[1])):
-            measure_checkpoint(checkpoint, samples, resolved, device, args.memory)
+            if checkpoint.measurement != done:
+                result = measure_snapshot(checkpoint, samples, resolved, device, args.memory)
+                done = checkpoint.measurement
+            write_checkpoint(checkpoint, result, samples, resolved, device)
     log(f"{len(found)} checkpoints, {len(unfinished)} of them measured now")
 
 
@@ -139,18 +151,19 @@ def checkpoints(
             "labels_sha256": samples.labels_sha256,
             "data_sha256": samples.store.sha256,
         }
-        check_snapshot(snapshot, expected)
+        trained = check_snapshot(snapshot, expected).get("trained_epochs", str(epoch))
         identity = {
             "measured_with": measured_with,
             "snapshot_sha256": sha256_file(snapshot),
-            "volumes": "all" if epoch == experiment.epochs else "0",
+            "volumes": "all" if epoch in experiment.final_epochs else "0",
         }
-        found.append(Checkpoint(snapshot, sharpness_path(folder, epoch), expected, identity))
+        table = sharpness_path(folder, epoch)
+        found.append(Checkpoint(snapshot, table, expected, identity, trained))
     return found
 
 
-def check_snapshot(path: Path, expected: dict[str, str]) -> None:
-    """Make sure that a file is the snapshot that it should be.
+def check_snapshot(path: Path, expected: dict[str, str]) -> dict[str, str]:
+    """Make sure that a file is the snapshot that it should be; return what it says of itself.
 
     Raises:
         UserError: it is not; it was put aside, so that the workflow makes it again.
@@ -164,6 +177,7 @@ def check_snapshot(path: Path, expected: dict[str, str]) -> None:
         raise UserError(
             f"{error}; it is kept as {put_aside(path).name}, and the same command trains it again"
         ) from None
+    return found
 
 
 def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
@@ -219,14 +233,14 @@ def read_measured_samples(
     )
 
 
-def measure_checkpoint(
+def measure_snapshot(
     checkpoint: Checkpoint,
     samples: MeasuredSamples,
     resolved: ResolvedExperiment,
     device: torch.device,
     memory: str | None,
-) -> None:
-    """Measure one snapshot and write its table (specification, section 6)."""
+) -> pa.Table:
+    """Measure one snapshot: one row per sample and volume."""
     experiment = resolved.experiment
     how = experiment.measure
     source = read_weights_metadata(checkpoint.snapshot)
@@ -262,16 +276,28 @@ def measure_checkpoint(
         progress=lambda done, total: progress.advance(done - progress.done),
     )
     progress.close()
+    return result
+
+
+def write_checkpoint(
+    checkpoint: Checkpoint,
+    result: pa.Table,
+    samples: MeasuredSamples,
+    resolved: ResolvedExperiment,
+    device: torch.device,
+) -> None:
+    """Write what was measured of a snapshot as its table (specification, section 6)."""
     metadata = {
         **checkpoint.expected,
         **checkpoint.identity,
-        "experiment_config": experiment.model_dump(mode="json"),
+        "experiment_config": resolved.experiment.model_dump(mode="json"),
         "dataset_config": resolved.dataset.model_dump(mode="json"),
         "config_hash": resolved.identity,
-        **provenance(device=describe(device), precision=how.dtype),
+        "trained_epochs": checkpoint.trained_epochs,
+        **provenance(device=describe(device), precision=resolved.experiment.measure.dtype),
     }
-    write_table(checkpoint.table, _with_keys(result, samples, source), metadata)
-    log(f"{checkpoint.table} written: {progress.done} images")
+    write_table(checkpoint.table, _with_keys(result, samples, checkpoint.expected), metadata)
+    log(f"{checkpoint.table} written: {len(samples.labels)} images")
 
 
 def _with_keys(table: pa.Table, samples: MeasuredSamples, source: dict[str, str]) -> pa.Table:

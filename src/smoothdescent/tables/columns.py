@@ -14,7 +14,9 @@ HISTORY_COLUMNS = (
     *("test_loss", "test_error", "test_error_corrupted", "test_error_unperturbed"),
 )
 SHARPNESS_KEYS = (*KEYS, "subset", "volume")
-_NOT_MEASURES = {*SHARPNESS_KEYS, "sample_id", "is_noisy", "parameters", "samples", "path_length"}
+_NOT_MEASURES = {
+    *(*SHARPNESS_KEYS, "sample_id", "is_noisy", "parameters", "stopped", "samples", "path_length"),
+}
 # Of a checkpoint. The constants that make the sum of squares the Hessian norm are applied when the
 # tables are gathered.
 STANDARD_MEASURES = ("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq")

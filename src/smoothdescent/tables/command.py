@@ -1,5 +1,8 @@
 """Gather the tables of an experiment's runs into two: the histories and the mean sharpness.
 
+The column `warning` of the histories says of a run how it fails to converge; `stopped` of both
+tables, that the weights of an epoch are those at which the run stopped training (`stop_below`).
+
 The mean sharpness is taken over all measured training samples, over the clean and over the noisy
 ones (equation 7), for each run, checkpoint and volume.
 """
@@ -21,6 +24,7 @@ from smoothdescent.files import write_table, write_text
 from smoothdescent.provenance import provenance
 from smoothdescent.sharpness.normalisation import hessian_norm
 from smoothdescent.tables.columns import KEYS, measures_of
+from smoothdescent.tables.convergence import unsettled_runs
 from smoothdescent.tables.runs import noted, read_runs
 
 
@@ -49,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
         "experiment_config": experiment.model_dump(mode="json"),
         "dataset_config": resolved.dataset.model_dump(mode="json"),
         "config_hash": resolved.identity,
+        "final_epochs": experiment.final_epochs,
         "hessian_normalisation": experiment.measure.hessian,
         # TF32 is full float32 on a device that lacks it: what was asked for is not what was done.
         "training_devices": sorted({condition["device"] for condition in conditions}),
@@ -57,14 +62,20 @@ def run(args: argparse.Namespace) -> None:
         **provenance(),
     }
     history = pd.concat([table.to_pandas() for table in histories], ignore_index=True)
+    history["stopped"] = history["learning_rate"] == 0
+    faults = unsettled_runs(history)
+    runs = zip(history["width"], history["seed"], strict=True)
+    history["warning"] = [faults.get(run, "") for run in runs]
     parameters = history.groupby("width")["parameters"].first()
     means = pd.concat(
         [checkpoint_means(path, table, experiment) for path, table in checkpoints],
         ignore_index=True,
     )
     # A run may have been measured over all volumes at what was its end at the time.
-    means = means[(means["volume"] == 0) | (means["epoch"] == experiment.epochs)]
+    means = means[(means["volume"] == 0) | means["epoch"].isin(experiment.final_epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
+    epochs = ["width", "seed", "epoch"]
+    means = means.merge(history[[*epochs, "stopped"]], how="left", on=epochs)
     write_text(args.output_config, dump_experiment(resolved))
     write_table(args.output_history, history, {"table": "history", **metadata})
     write_table(args.output_sharpness, means, {"table": "sharpness", **metadata})

@@ -14,11 +14,19 @@ import numpy as np
 
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_metadata, read_table, sha256_file
-from smoothdescent.tables.columns import KEYS, MEASURES, SHARPNESS_KEYS, describe, measures_of
+from smoothdescent.tables.columns import (
+    HISTORY_COLUMNS,
+    KEYS,
+    MEASURES,
+    SHARPNESS_KEYS,
+    describe,
+    measures_of,
+)
+from smoothdescent.tables.convergence import unsettled_runs
 from smoothdescent.tables.threshold import (
-    final_train_accuracy,
+    disagreements,
     interpolation_threshold,
-    last_evaluations,
+    late_accuracies,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +37,8 @@ if TYPE_CHECKING:
 class ExperimentTables:
     """The tables of one experiment, with the resolved configuration stored in them.
 
-    `config` is the experiment's block, and under `dataset` that of its data set.
+    `config` is the experiment's block, and under `dataset` that of its data set. `final_epochs` are
+    those of the final checkpoints; of none, the last of each table counts.
     """
 
     name: str
@@ -38,26 +47,59 @@ class ExperimentTables:
     config: dict[str, Any] = field(default_factory=dict)
     normalisation: str = "equation5"
     sources: dict[str, Any] = field(default_factory=dict)
+    final_epochs: Sequence[int] = ()
 
     @cached_property
     def threshold(self) -> int | None:
         """The interpolation threshold, a base width, or None."""
-        return interpolation_threshold(self.history, self.config.get("threshold_accuracy", 0.9995))
+        accuracy, statistic = self._fitting
+        return interpolation_threshold(self._late_accuracies, accuracy, statistic)
+
+    @property
+    def _fitting(self) -> tuple[float, str]:
+        """What counts as fitting the training labels: an accuracy, and the statistic that it is."""
+        settings = {"accuracy": 0.9995, "statistic": "median", **self.config.get("threshold", {})}
+        return settings["accuracy"], settings["statistic"]
+
+    @cached_property
+    def _late_accuracies(self) -> pd.Series:
+        return late_accuracies(self.history, self.final_epochs, self._fitting[1])
 
     @property
     def threshold_note(self) -> str:
-        """Say why no threshold is marked; empty if there is one."""
-        if self.threshold is not None:
-            return ""
-        final = final_train_accuracy(self.history)
-        if final.empty:
+        """Say why no threshold is marked, and at which widths seeds disagree; empty if neither."""
+        notes = [] if self.threshold is not None else [self._no_threshold()]
+        mixed = disagreements(self._late_accuracies, self._fitting[0])
+        if mixed:
+            widths = ", ".join(f"{w} ({fit} of {runs} fit)" for w, (fit, runs) in mixed.items())
+            notes.append(f"seeds disagree at w\u00a0= {widths}")
+        return "; ".join(notes)
+
+    def _no_threshold(self) -> str:
+        accuracy, statistic = self._fitting
+        widths = self._late_accuracies.groupby("width").agg(statistic)
+        if widths.empty:
             return "no width interpolates (no training accuracy yet)"
         # Cut, not rounded: an accuracy below 100 % never reads as 100 %.
-        highest = int(1000 * final.max()) / 10
-        return (
-            f"no width interpolates (highest training accuracy {highest:g}\u00a0% "
-            f"at w\u00a0=\u00a0{final.idxmax()})"
-        )
+        percents = (1000 * widths).astype(int) / 10
+        if (widths < accuracy).all():
+            text = f"no width interpolates (highest training accuracy {percents.max():g}\u00a0% at "
+            return text + f"w\u00a0=\u00a0{widths.idxmax()})"
+        last = widths.index[-1]
+        text = f"no threshold, w\u00a0=\u00a0{last} does not interpolate (training accuracy "
+        return text + f"{percents[last]:g}\u00a0%)"
+
+    @cached_property
+    def unsettled(self) -> dict[tuple[int, int], str]:
+        """How runs fail to converge, by (width, seed) (see `unsettled_runs`)."""
+        return unsettled_runs(self.history)
+
+    @property
+    def stopped_widths(self) -> list[int]:
+        """The widths of which a run stopped training before its last epoch (`stop_below`)."""
+        if "stopped" not in self.history:
+            return []
+        return sorted({*self.history.loc[self.history["stopped"], "width"].astype(int)})
 
     @property
     def title(self) -> str:
@@ -163,6 +205,7 @@ def read_tables(folder: str | Path) -> ExperimentTables:
             }
             for table, path in paths.items()
         },
+        final_epochs=json.loads(metadata["history"].get("final_epochs", "[]")),
     )
 
 
@@ -179,25 +222,37 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
-    """Average a column over seeds.
+    """Average a column over the rows of each run, which are its checkpoints, and then over seeds.
 
     Args:
-        frame: one row per (keys, seed).
+        frame: one row per (keys, seed, epoch).
         keys: the columns that stay.
-        name: the column to average; values that are missing or not finite are left out.
+        name: the column to average; runs with a value that is missing or not finite are left out.
 
     Returns:
-        The keys, `mean` and `std` in the column's unit (sample standard deviation; missing for a
-        single seed), and `seeds` (how many have a value), one row per combination of keys that
-        occurs, sorted; no rows if there is no such column.
+        The keys, `mean`, `std` and `within` in the column's unit, and `seeds` (how many runs have
+        a value), one row per combination of keys that occurs, sorted; no rows if there is no such
+        column. `std` is the sample standard deviation of the runs' means, missing for a single
+        seed; `within` that of the checkpoints of one run, its variance averaged over runs, missing
+        for a single checkpoint.
     """
     if name not in frame.columns:
         frame = frame.iloc[:0].assign(**{name: np.empty(0)})
-    values = frame[name].astype(float)
-    finite = frame.assign(**{name: values.where(np.isfinite(values))})
-    statistics = finite.groupby(keys)[name].agg(["mean", "std", "count"]).reset_index()
-    statistics[["mean", "std"]] *= describe(name).scale
-    return statistics.rename(columns={"count": "seeds"})
+    means = run_means(frame, [*keys, "seed"], [name])
+    means["variance"] = frame.groupby([*keys, "seed"])[name].var().to_numpy()
+    means.loc[~np.isfinite(means[name]), [name, "variance"]] = np.nan
+    groups = means.groupby(keys)
+    statistics = groups[name].agg(["mean", "std"])
+    statistics["within"] = np.sqrt(groups["variance"].mean())
+    statistics *= describe(name).scale
+    statistics["seeds"] = groups[name].count()
+    return statistics.reset_index()
+
+
+def run_means(frame: pd.DataFrame, keys: list[str], names: list[str]) -> pd.DataFrame:
+    """Average columns over the rows with the same keys; one missing value makes a mean missing."""
+    groups = frame.groupby(keys)[names]
+    return groups.mean().where(groups.count().eq(groups.size(), axis=0)).reset_index()
 
 
 def final_errors(experiment: ExperimentTables, name: str) -> pd.DataFrame:
@@ -207,21 +262,50 @@ def final_errors(experiment: ExperimentTables, name: str) -> pd.DataFrame:
         experiment: the tables.
         name: a column of the history, or `train_error`, one minus the training accuracy.
     """
-    final = last_evaluations(experiment.history)
+    final = _final_evaluations(experiment)
     final = final.assign(train_error=1.0 - final["train_accuracy_all"])
     return over_seeds(final, ["width"], name)
 
 
+def final_history(experiment: ExperimentTables) -> pd.DataFrame:
+    """Return the exact losses, accuracies and errors at the end of training.
+
+    Returns:
+        One row per (width, seed), sorted: the mean of the evaluations at the final checkpoints.
+    """
+    final = _final_evaluations(experiment)
+    names = [name for name in HISTORY_COLUMNS if name in final and name != "epoch"]
+    return run_means(final, ["width", "seed"], names)
+
+
+def _final_evaluations(experiment: ExperimentTables) -> pd.DataFrame:
+    return _final(experiment, experiment.history.dropna(subset=["train_accuracy_all"]))
+
+
 def final_volumes(experiment: ExperimentTables, name: str, subset: str) -> pd.DataFrame:
     """Return a measure over every volume at the end of training against volume and width."""
-    return over_seeds(final_rows(experiment, subset), ["volume", "width"], name)
+    return over_seeds(_final_checkpoints(experiment, subset), ["volume", "width"], name)
 
 
 def final_rows(experiment: ExperimentTables, subset: str) -> pd.DataFrame:
-    """Return the rows of `sharpness.parquet` of every run's last epoch and a subset of samples."""
+    """Return the measures at the end of training, averaged over a subset of samples.
+
+    Returns:
+        One row per (volume, width, seed), sorted: the mean of the final checkpoints.
+    """
+    names = measures_of(experiment.sharpness)
+    return run_means(_final_checkpoints(experiment, subset), ["volume", "width", "seed"], names)
+
+
+def _final_checkpoints(experiment: ExperimentTables, subset: str) -> pd.DataFrame:
     table = experiment.sharpness
-    last = table.groupby(["width", "seed"])["epoch"].transform("max")
-    return table[(table["epoch"] == last) & (table["subset"] == subset)]
+    return _final(experiment, table[table["subset"] == subset])
+
+
+def _final(experiment: ExperimentTables, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the final checkpoints."""
+    epochs = experiment.final_epochs or [table["epoch"].max()]
+    return table[table["epoch"].isin(epochs)]
 
 
 def training_course(experiment: ExperimentTables, name: str) -> pd.DataFrame:

@@ -47,8 +47,10 @@ def read_runs(
             snapshots = json.loads(noted(histories[-1], "snapshots"))
             for epoch in experiment.snapshot_epochs:
                 path = sharpness_path(run, epoch)
-                weights = {"epoch": str(epoch), "snapshot_sha256": snapshots.get(str(epoch))}
-                checkpoints.append((path, _read(path, expected | weights)))
+                own = {"epoch": str(epoch), "snapshot_sha256": snapshots.get(str(epoch))}
+                if epoch in experiment.final_epochs:
+                    own["volumes"] = "all"
+                checkpoints.append((path, _read(path, expected | own)))
     _refuse_mixture(checkpoints)
     return histories, checkpoints
 

@@ -20,6 +20,7 @@ from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.optimizers import learning_rate
 from smoothdescent.training.run import Run
 from smoothdescent.training.step import Step, own_stream
+from smoothdescent.training.stopping import standing_row, stop_epoch
 
 
 def train(
@@ -34,7 +35,7 @@ def train(
     on_epoch: Callable[[], None] = lambda: None,
     step: Step | None = None,
 ) -> None:
-    """Train a run until the end of an epoch.
+    """Train a run until the end of an epoch; one that has stopped (`stop_below`) passes it by.
 
     Args:
         run: changed in place.
@@ -58,10 +59,20 @@ def train(
             on_epoch()
         step = step or Step(run, data, settings)
         while run.epoch < until:
-            with tf32(settings.precision == "tf32"):
-                _train_epoch(run, step, settings, seed, on_step)
-            run.history.append(_end_epoch(run, data, settings, evaluate_at))
+            stopped = stop_epoch(run.history, settings)
+            if stopped is None:
+                with tf32(settings.precision == "tf32"):
+                    _train_epoch(run, step, settings, seed, on_step)
+                run.history.append(_end_epoch(run, data, settings, evaluate_at))
+            else:
+                run.epoch += 1
+                evaluated = _is_evaluated(run.epoch, settings, evaluate_at)
+                run.history.append(standing_row(run.history, stopped, evaluated))
             on_epoch()
+
+
+def _is_evaluated(epoch: int, settings: Training, evaluate_at: set[int]) -> bool:
+    return epoch % settings.evaluate_every == 0 or epoch in evaluate_at
 
 
 def _end_epoch(
@@ -84,7 +95,7 @@ def _end_epoch(
         "train_loss": loss,
         "train_accuracy": correct,
     }
-    if run.epoch % settings.evaluate_every == 0 or run.epoch in evaluate_at:
+    if _is_evaluated(run.epoch, settings, evaluate_at):
         row |= evaluation_row(run, data)
     return row
 

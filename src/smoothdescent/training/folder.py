@@ -230,6 +230,7 @@ class RunFolder:
         """Save the weights of the present epoch."""
         self.lease.check()
         metadata = {**self.identity, "epoch": str(run.epoch)}
+        metadata["trained_epochs"] = str(run.trained_epochs)
         save_weights(self.snapshot(run.epoch), run.network, metadata)
 
     def save_state(self, run: Run, path: Path, finished: bool = False) -> None:

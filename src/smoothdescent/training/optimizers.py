@@ -6,6 +6,7 @@ one: the configuration is read without it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     import torch
 
 
+Schedule = Literal["constant", "inverse_sqrt"]
+# Steps between two changes of an inverse square root schedule: Nakkiran et al. (2019), appendix B.
+INTERVAL = 512
+
+
 class SGD(Block):
-    """Stochastic gradient descent with momentum, linear warm-up, then a constant rate."""
+    """Stochastic gradient descent with momentum, a linear warm-up and a schedule of the rate."""
 
     buffers: ClassVar[int] = 1  # numbers kept per parameter
 
@@ -26,6 +32,7 @@ class SGD(Block):
     learning_rate: Positive
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     warmup_epochs: Count = 5
+    schedule: Schedule = "constant"
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser of some parameters, without weight decay."""
@@ -37,13 +44,14 @@ class SGD(Block):
 
 
 class Adam(Block):
-    """Adam with PyTorch's default betas, linear warm-up, then a constant rate."""
+    """Adam with PyTorch's default betas, a linear warm-up and a schedule of the rate."""
 
     buffers: ClassVar[int] = 2
 
     name: Literal["adam"]
     learning_rate: Positive
     warmup_epochs: Count = 0
+    schedule: Schedule = "constant"
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser of some parameters, without weight decay."""
@@ -58,8 +66,13 @@ OptimizerSettings = Annotated[SGD | Adam, Field(discriminator="name")]
 def learning_rate(settings: SGD | Adam, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step counted from 0 over the whole training.
 
-    It rises linearly over the first `warmup_epochs` epochs, reaching its constant value at their
-    last step.
+    It rises linearly over the first `warmup_epochs` epochs, reaching the schedule at their last
+    step. The schedule is constant, or learning_rate / sqrt(1 + floor(step / 512)): Nakkiran et al.,
+    "Deep Double Descent" (2019), use the latter for SGD (with a rate of 0.1, no warm-up and no
+    momentum).
     """
     warmup = settings.warmup_epochs * steps_per_epoch
-    return settings.learning_rate * min(1.0, (step + 1) / warmup if warmup else 1.0)
+    rate = settings.learning_rate * min(1.0, (step + 1) / warmup if warmup else 1.0)
+    if settings.schedule == "inverse_sqrt":
+        rate /= math.sqrt(1 + step // INTERVAL)
+    return rate

@@ -77,6 +77,13 @@ class Run:
         """Return whether the history has an exact evaluation after an epoch."""
         return epoch < len(self.history) and "test_error" in self.history[epoch]
 
+    @property
+    def trained_epochs(self) -> int:
+        """The epochs of training in the weights: fewer than `epoch` once the run has stopped."""
+        if not self.history or self.history[-1].get("learning_rate") != 0:
+            return self.epoch
+        return int(next(row["epoch"] for row in self.history if row.get("learning_rate") == 0)) - 1
+
     def save(self, path: str | Path, metadata: dict[str, str]) -> None:
         """Write the training state to a safetensors file atomically."""
         tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}

@@ -211,6 +211,11 @@ class Trainer:
             if run.epoch in missing:
                 folder.save_snapshot(run)
             row = run.history[-1]
+            if run.trained_epochs == run.epoch - 1:
+                log(
+                    f"{folder.path.name} stops training after epoch {run.trained_epochs}: training "
+                    f"loss below {self.settings.stop_below.loss} nats; later epochs are this one"
+                )
             if "test_error" in row:
                 log(
                     f"{folder.path.name} epoch {run.epoch}: training loss "
@@ -240,7 +245,16 @@ class Trainer:
 def training_code() -> str:
     """Return a hash of the code that determines the weights."""
     package = Path(__file__).parents[1]
-    modules = ("augmentation", "data", "engine", "evaluation", "optimizers", "run", "step")
+    modules = (
+        "augmentation",
+        "data",
+        "engine",
+        "evaluation",
+        "optimizers",
+        "run",
+        "step",
+        "stopping",
+    )
     return code_digest(
         package / "randomness.py",
         package / "data" / "loading.py",

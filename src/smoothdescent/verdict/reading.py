@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smoothdescent.tables.columns import describe
-from smoothdescent.tables.experiment import ExperimentTables, course_rows, final_rows
-from smoothdescent.tables.threshold import last_evaluations
+from smoothdescent.tables.experiment import (
+    ExperimentTables,
+    course_rows,
+    final_history,
+    final_rows,
+)
 from smoothdescent.verdict.curves import Curve
 from smoothdescent.verdict.evidence import Evidence, TooLittleData
 from smoothdescent.verdict.peaks import peak
@@ -65,7 +69,7 @@ def by_width(frame: pd.DataFrame, column: str, source: str) -> tuple[np.ndarray,
 
 def final_error(experiment: ExperimentTables, column: str = "test_error") -> Curve:
     """Return an error at the end of training against width, in percentage points."""
-    widths, values = by_width(last_evaluations(experiment.history), column, "history")
+    widths, values = by_width(final_history(experiment), column, "history")
     return Curve.of(widths, describe(column).scale * values)
 
 

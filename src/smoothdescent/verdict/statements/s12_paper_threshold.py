@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from smoothdescent.randomness import numpy_generator
-from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.tables.threshold import last_evaluations
+from smoothdescent.tables.experiment import ExperimentTables, final_history
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, result_of
 from smoothdescent.verdict.peaks import DRAWS
 from smoothdescent.verdict.reading import SIDES, by_width, training_samples
@@ -30,10 +29,10 @@ def decide(experiment: ExperimentTables) -> Evidence:
     _require_paper_scale(config)
     if wanted is None:
         raise TooLittleData("the paper gives no threshold for this network")
-    widths, values = by_width(last_evaluations(experiment.history), "train_accuracy_all", "history")
+    widths, values = by_width(final_history(experiment), "train_accuracy_all", "history")
     if experiment.threshold is None:
         raise TooLittleData(experiment.threshold_note)
-    accuracy = config.get("threshold_accuracy", 0.9995)
+    accuracy = config.get("threshold", {}).get("accuracy", 0.9995)
 
     def first(*seeds: np.ndarray) -> float:
         reached = [array.mean() >= accuracy for array in seeds]

@@ -5,8 +5,7 @@ positive.
 import numpy as np
 
 from smoothdescent.randomness import numpy_generator
-from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.tables.threshold import last_evaluations
+from smoothdescent.tables.experiment import ExperimentTables, final_history
 from smoothdescent.verdict.curves import LEVEL
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, compare
 from smoothdescent.verdict.peaks import DRAWS
@@ -26,7 +25,7 @@ def decide(experiment: ExperimentTables) -> Evidence:
     random into those of the test error and those of the norm.
     """
     near = threshold(experiment)
-    x, errors = by_width(last_evaluations(experiment.history), "test_error", "history")
+    x, errors = by_width(final_history(experiment), "test_error", "history")
     _, norms = final_values(experiment, "jacobian_norm", 0)
     if errors.shape != norms.shape or not (np.isfinite(errors) & np.isfinite(norms)).all():
         raise TooLittleData("the test error or the Jacobian norm of some runs is missing")
