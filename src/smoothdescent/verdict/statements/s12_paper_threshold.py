@@ -6,10 +6,9 @@ import numpy as np
 
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.tables.threshold import last_evaluations
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, result_of
 from smoothdescent.verdict.peaks import DRAWS
-from smoothdescent.verdict.reading import SIDES, by_width, training_samples
+from smoothdescent.verdict.reading import final_evaluations, image_side, training_samples
 from smoothdescent.verdict.statement import CONVNET, RESNET, statement
 
 PAPER_THRESHOLDS = {"convnet": 15, "resnet18": 18}
@@ -30,7 +29,7 @@ def decide(experiment: ExperimentTables) -> Evidence:
     _require_paper_scale(config)
     if wanted is None:
         raise TooLittleData("the paper gives no threshold for this network")
-    widths, values = by_width(last_evaluations(experiment.history), "train_accuracy_all", "history")
+    widths, values = final_evaluations(experiment, "train_accuracy_all")
     if experiment.threshold is None:
         raise TooLittleData(experiment.threshold_note)
     accuracy = config.get("threshold_accuracy", 0.9995)
@@ -76,7 +75,7 @@ def _require_paper_scale(config: dict[str, Any]) -> None:
     dataset, needs = data.get("dataset"), []
     if dataset != "cifar10":
         needs.append(f"data cifar10 (here {dataset})")
-    size = data.get("image_size") or SIDES.get(dataset, 0)
+    size = image_side(config)
     if size != PAPER_SCALE["image_size"]:
         needs.append(f"images of 32 pixels (here {size or 'unknown'})")
     samples = training_samples(config) or 0
