@@ -166,8 +166,10 @@ def height(curve: Curve, threshold: float | None) -> Height:
     rises, rise_errors, falls, fall_errors = _studentized(
         curve.mean, curve.variance / curve.seeds, tried
     )
-    tops = np.array([curve.mean[a:b].max() for a, b in zip(tried.first, tried.end, strict=True)])
-    elsewhere = np.array([np.max(curve.mean[k:][~inside[k:]]) for k in tried.end[tried.before]])
+    tops = np.where(tried.runs > 0, curve.mean, -np.inf).max(axis=1)
+    outside = np.where(inside, -np.inf, curve.mean)
+    later = np.maximum.accumulate(outside[::-1])[::-1]  # the last point always is outside
+    elsewhere = later[tried.end[tried.before]]
     # To a mean outside the window, a candidate only loses.
     excess = np.minimum(tops[tried.peak] - elsewhere, 0.0)
     excess[excess == 0.0] = np.inf
@@ -220,7 +222,7 @@ def peak(curve: Curve, threshold: float | None, subject: str, unit: str) -> Evid
     """
     found, seen = height(curve, threshold), visible(curve)
     holds, none = found.low > 0, found.high <= seen
-    other = found if threshold is None else height(curve, None)
+    other = found if holds or threshold is None else height(curve, None)
     elsewhere = (
         not holds
         and other.low > 0

@@ -20,6 +20,9 @@ from smoothdescent.verdict.evidence import (
 from smoothdescent.verdict.reading import threshold
 from smoothdescent.verdict.statement import CONVNET, statement
 
+COMPARABLE = (
+    1 / 3
+)  # of the height of the peaks past the threshold: a lower one below counts as none
 COLUMNS = ("test_error", "crossentropy", "jacobian_norm")
 
 
@@ -34,7 +37,8 @@ def decide(experiment: ExperimentTables) -> Evidence:
     its own height. A width has a peak if the 95 % interval of the mean height over runs, less what
     noise between evaluations adds to it, lies above zero. It has none if the interval ends below
     what is visible: one percentage point of an error, a ratio of 1.1 of a norm, a tenth of the
-    course's range of the cross-entropy.
+    course's range of the cross-entropy; below the threshold also if it ends below a third of the
+    mean height from the threshold on.
     """
     return combine([attempt(_around_threshold, experiment, column) for column in COLUMNS])
 
@@ -42,26 +46,30 @@ def decide(experiment: ExperimentTables) -> Evidence:
 def _around_threshold(experiment: ExperimentTables, column: str) -> Evidence:
     near, found = threshold(experiment), courses(experiment, column)
     past = found.heights.x >= near
+    comparable = COMPARABLE * found.heights.mean[past].mean() if past.any() else 0.0
     return combine(
         [
-            attempt(_share, found, past, column, "past the threshold"),
-            absent(attempt(_share, found, ~past, column, "below the threshold")),
+            attempt(_share, found, past, 0.0, column, "past the threshold"),
+            absent(attempt(_share, found, ~past, comparable, column, "below the threshold")),
         ]
     )
 
 
-def _share(found: Courses, chosen: np.ndarray, column: str, where: str) -> Evidence:
+def _share(
+    found: Courses, chosen: np.ndarray, comparable: float, column: str, where: str
+) -> Evidence:
     """Return the evidence that most of the chosen widths [M] show a peak over epochs.
 
-    It holds if more than half of them do, and fails if half or more do not.
+    It holds if more than half of them do, and fails if half or more do not. A peak lower than
+    `comparable` counts as none, however visible.
     """
     from scipy import stats
 
+    none = found.high <= np.maximum(found.visible, comparable)
     total = int(chosen.sum())
     if not total:
         raise TooLittleData(f"no values of the {describe(column).text} {where}")
-    showing = int((found.low > 0)[chosen].sum())
-    lacking = int(((found.low <= 0) & (found.high <= found.visible))[chosen].sum())
+    showing, lacking = (int(kind[chosen].sum()) for kind in ((found.low > 0) & ~none, none))
     interval = stats.binomtest(showing, total).proportion_ci(1 - LEVEL)
     known = found.heights.known
     name = f"{describe(column).text} over epochs, widths {where}"
