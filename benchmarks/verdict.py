@@ -3,8 +3,8 @@
 The first table is about single curves, decided by the rule for peaks near a threshold of 8. The
 noise of a width is a standard deviation between seeds, as a part of the value; 'unequal' noise is
 three times as large at one width, or up to three times as large around the threshold, or beyond
-it, with 10 and 30 %: of these cases, the one with the most false findings is printed. The mean over seven late
-snapshots has about half the noise of one snapshot.
+it, with 10 and 30 %: of these cases, the one with the most false findings is printed. The mean over
+seven late snapshots has about half the noise of one snapshot.
 
 The second table is about whole studies, decided by every statement but 12, which is for one scale
 alone. Norms and cross-entropies have the noise stated; 20 % of it stands for one percentage point

@@ -3,7 +3,8 @@
     smoothdescent figure figure3 --tables results/demo/convnet-cifar10-noise20 \\
         --output results/demo/figures/figure3
 
-writes figure3.pdf, figure3.png and figure3.parquet, the numbers that it shows. An experiment that
+writes figure3.pdf, figure3.png and figure3.parquet, the numbers that it shows and, for its caption
+in the report, the verdict on them. An experiment that
 is not the paper's has a figure of its own name.
 """
 
@@ -60,15 +61,14 @@ def run(args: argparse.Namespace) -> None:
             f"{', '.join(found)}"
         )
     missing = [name for name in shown if name not in found]
-    drawing, verdict = draw(args.figure, experiments), mark(args.figure, experiments)
-    notes = [f"{name} left out: no tables" for name in missing]
-    style.add_lines(drawing.figure, [*notes, *filter(None, [verdict])])
+    drawing = draw(args.figure, experiments)
+    style.add_lines(drawing.figure, [f"{name} left out: no tables" for name in missing])
     metadata = {
         "figure": args.figure,
         "axes": drawing.axes,
         "sources": {name: experiment.sources for name, experiment in experiments.items()},
         "thresholds": {name: experiment.threshold for name, experiment in experiments.items()},
-        "verdict": verdict,
+        "verdict": mark(args.figure, experiments),
         "hessian_normalisation": {name: e.normalisation for name, e in experiments.items()},
         "program_version": __version__,
     }

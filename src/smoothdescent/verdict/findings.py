@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smoothdescent.tables.experiment import ExperimentTables
@@ -89,21 +90,24 @@ def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> F
     )
 
 
-def tally(findings: list[Finding]) -> dict[int, str]:
+def tally(found: Iterable[tuple[int, str]]) -> dict[int, str]:
     """Return one result for each statement, over the experiments that it was decided for.
 
     It fails if it fails for one of them, holds if it holds for one and fails for none, and is
     undecided otherwise.
+
+    Args:
+        found: number and result of every finding.
     """
     results: dict[int, set[str]] = {}
-    for finding in findings:
-        results.setdefault(finding.number, set()).add(finding.result)
+    for number, result in found:
+        results.setdefault(number, set()).add(result)
     order = (FAILS, HOLDS, UNDECIDED)
-    return {number: next(r for r in order if r in found) for number, found in results.items()}
+    return {number: next(r for r in order if r in given) for number, given in results.items()}
 
 
 def mark(figure: str, experiments: dict[str, ExperimentTables]) -> str:
-    """Return one line for a figure: the result of each statement that it shows.
+    """Return one line for a figure's caption: the result of each statement that it shows.
 
     The statements are decided here, from the tables that the figure draws. Were they read from the
     verdict, a figure by name would need the tables of all experiments.
