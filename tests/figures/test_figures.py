@@ -268,7 +268,7 @@ def test_layout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every text is at least 7 points, inside the figure, and clear of every other."""
-    lines = ["Verdict: statements 1, 2, 3, 5, 13, 15 hold; 4, 7 fail; 6, 8 undecided"]
+    lines: list[str] = []
     if case == "whole":
         drawing = drawings[figure][1]
     elif case == "no threshold":
@@ -282,7 +282,7 @@ def test_layout(
     else:
         experiments = make_all(figure, **TABLES)
         name, *others = experiments
-        lines = [f"{other} left out: no tables" for other in others] + lines
+        lines = [f"{other} left out: no tables" for other in others]
         drawing = draw(figure, {name: experiments[name]})
     assert_layout(drawing, lines, monkeypatch)
 

@@ -88,9 +88,11 @@ def test_title_names_what_was_trained(name: str, title: str) -> None:
 
 
 def test_title_names_the_data_that_were_used() -> None:
-    config = make_config("convnet-cifar100", data={"dataset": "procedural10"})
+    config = make_config("convnet-cifar100", data={"dataset": "mine"})
     empty = pd.DataFrame()
-    assert ExperimentTables("e", empty, empty, config).title == "ConvNet, procedural10"
+    assert ExperimentTables("e", empty, empty, config).title == "ConvNet, mine"
+    config["dataset"] = {"source": "procedural"}
+    assert ExperimentTables("e", empty, empty, config).title == "ConvNet, procedural images"
     assert ExperimentTables("e", empty, empty).title == "e"
 
 

@@ -14,6 +14,7 @@ THRESHOLD = 8
 EPOCHS = [0, 1, 3, 10, 30, 100, 300, 1000]
 SEEDS = (0, 1, 2)
 VOLUMES = 3  # 0, 1, 2
+TEN = {"dataset": {"classes": 10}}
 Curve = Callable[..., float]
 
 
@@ -106,4 +107,4 @@ def make_study(
                                 "hessian_norm": hessian(*at) * own[5],
                             }
                         )
-    return ExperimentTables(name, pd.DataFrame(history), pd.DataFrame(sharpness), config or {})
+    return ExperimentTables(name, pd.DataFrame(history), pd.DataFrame(sharpness), config or TEN)

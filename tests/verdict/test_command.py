@@ -1,6 +1,7 @@
 """The command: three files, the marks on figures, and what it says of faulty input."""
 
 import argparse
+import re
 import subprocess
 import sys
 from html import escape
@@ -8,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from figures.synthetic import write_experiment
 
@@ -16,7 +18,7 @@ from smoothdescent.figures import FIGURES
 from smoothdescent.files import read_metadata, read_table, write_table
 from smoothdescent.tables.experiment import read_all_tables
 from smoothdescent.verdict import command, findings
-from smoothdescent.verdict.findings import mark
+from smoothdescent.verdict.findings import mark, tally
 from smoothdescent.verdict.statement import ALL, ASYMMETRIC, CONVNET
 from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
@@ -51,8 +53,9 @@ def test_markdown(written):
     lines = (written / "verdict.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 22
-    assert {row.count(" | ") for row in rows} == {6}
-    assert "- convnet-cifar10-noise20: interpolation threshold w = 7, 3 seed(s)" in lines
+    assert {row.count(" | ") for row in rows} == {4}
+    assert lines[2].startswith("**At this scale ")
+    assert "- convnet-cifar10-noise20: interpolation threshold w = 7; 3 seed(s)" in lines
     assert any(line.startswith("15. ") for line in lines)
 
 
@@ -142,8 +145,11 @@ def test_some_experiments_missing(tmp_path, capsys):
     table = read_table(tmp_path / "verdict.parquet").to_pandas()
     numbers = {n: int(count) for n, count in table["result"].value_counts().items()}
     assert numbers["undecided"] > 8 and numbers["holds"] > 1
-    assert f"{numbers['holds']} hold, " in printed and f"{numbers['undecided']} undec" in printed
-    assert printed.strip() in (tmp_path / "verdict.md").read_text()
+    words = re.fullmatch(
+        r"At this scale (\d+) of 15 findings hold, (\d+) do not, (\d+) cannot be told\n", printed
+    )
+    assert sum(map(int, words.groups())) == 15
+    assert f"**{printed.strip()}.**" in (tmp_path / "verdict.md").read_text()
     table = read_table(tmp_path / "verdict.parquet").to_pandas().set_index("number")
     assert table.loc[11, "reason"] == f"The tables of {ASYMMETRIC} are not given."
     assert "–" in (tmp_path / "verdict.md").read_text()
@@ -161,6 +167,74 @@ def test_a_diverged_run_is_told(tmp_path):
     assert "3 seed(s), 1 run(s) with values that are not finite left out" in text
     findings = read_table(tmp_path / "verdict.parquet").to_pandas().set_index("number")
     assert findings.loc[2, "result"] == "holds"
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        (["holds", "undecided"], "holds"),
+        (["holds", "fails", "undecided"], "fails"),
+        (["undecided", "undecided"], "undecided"),
+    ],
+)
+def test_a_finding_of_several_experiments_counts_once(results, expected):
+    assert tally((13, result) for result in results) == {13: expected}
+
+
+def test_pictures(written):
+    text = (written / "verdict.html").read_text()
+    table = read_table(written / "verdict.parquet").to_pandas()
+    drawn = table[table["curve_x"].map(len) > 0]
+    assert len(drawn) > 10
+    assert text.count("<svg ") == len(drawn)
+    # The second finding is on the experiment whose threshold is w = 7, of 1 to 64.
+    svg = text.split("<svg ")[2].split("</svg>")[0]
+    assert f'x1="{3 + 114 * np.log(7) / np.log(64):.1f}"' in svg
+    points = [tuple(map(float, pair.split(","))) for pair in svg.split('"')[-2].split()]
+    assert points[0][0] == 3 and points[-1][0] == 117
+    assert {min(y for _, y in points), max(y for _, y in points)} == {3, 25}
+
+
+def compare(*folders: Path, **outputs: Path) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    options = [f"--output-{kind}={path}" for kind, path in outputs.items()]
+    command.run(parser.parse_args(["--compare", *map(str, folders), *options]))
+
+
+def test_scales_side_by_side(written, tmp_path, capsys):
+    small = tmp_path / "small"
+    verdict(small, write_experiment(tmp_path, CONVNET))
+    capsys.readouterr()
+    compare(written, small, md=tmp_path / "scales.md")
+    text = capsys.readouterr().out
+    assert text == (tmp_path / "scales.md").read_text()
+    lines = text.splitlines()
+    assert lines[0] == f"|  | Finding | {written.name} | small |"
+    assert len(lines) == 2 + 15 + 3
+    assert lines[12].endswith("| ? undecided |")  # 11 needs an experiment that small lacks
+    assert lines[14].endswith("(1 of 4) |")
+    sums = np.array([[int(n) for n in line.split("|")[3:5]] for line in lines[-3:]]).sum(axis=0)
+    assert list(sums) == [15, 15]
+
+
+def test_faults_of_a_comparison(written, tmp_path):
+    with pytest.raises(UserError, match=r"verdict\.parquet"):
+        compare(tmp_path)
+    with pytest.raises(UserError, match="two folders"):
+        compare(written, written)
+    with pytest.raises(UserError, match="--output-md alone"):
+        compare(written, html=tmp_path / "x.html")
+    write_table(tmp_path / "verdict.parquet", pd.DataFrame({"number": [1]}), {})
+    with pytest.raises(UserError, match="has no column 'result'"):
+        compare(tmp_path)
+    write_table(tmp_path / "verdict.parquet", pd.DataFrame({"number": [1], "result": ["yes"]}), {})
+    with pytest.raises(UserError, match="has the result 'yes', expected holds"):
+        compare(tmp_path)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(UserError, match="--tables needs --output-parquet, --output-html"):
+        command.run(parser.parse_args(["--tables", "x", f"--output-md={tmp_path / 'x.md'}"]))
 
 
 def test_the_same_twice(tmp_path):

@@ -8,13 +8,22 @@ from smoothdescent.verdict.curves import Curve, smallest
 X = np.arange(6)
 
 
-def test_the_larger_variance_counts():
+def test_the_larger_of_two_variances_counts():
     values = np.zeros((6, 3))
-    values[2] = [-1, 0, 1]
+    values[1] = [-1, 0, 1]
     curve = Curve.of(X, values)
-    assert curve.freedom == 12
-    assert curve.variance == pytest.approx([1 / 6, 1 / 6, 1, 1 / 6, 1 / 6, 1 / 6])
-    assert curve.error[2] == pytest.approx(3**-0.5)
+    # Its own variance is 1; two widths on either side share it, the last two do not.
+    assert list(curve.freedom) == [6, 8, 10, 10, 8, 6]
+    assert curve.variance == pytest.approx([2 / 6, 1, 2 / 10, 2 / 10, 0, 0])
+    assert curve.error[1] == pytest.approx(3**-0.5)
+
+
+def test_single_seeds_among_others_borrow_from_all():
+    values = np.array([[1.0, np.nan]] * 4 + [[0.0, 2.0]] * 2)
+    curve = Curve.of(X, values)
+    assert curve.known
+    assert list(curve.freedom) == [2, 2, 1, 2, 2, 2]
+    assert curve.variance == pytest.approx(2.0)
 
 
 def test_missing_values():
@@ -23,13 +32,13 @@ def test_missing_values():
     assert list(curve.x) == [0, 1, 3, 4, 5]
     assert list(curve.mean) == [2, 2, 6, 0, 0]
     assert list(curve.seeds) == [2, 1, 2, 2, 2]
-    assert curve.freedom == 4
-    assert curve.error[1] == pytest.approx(1.0)
+    assert list(curve.freedom) == [2, 3, 4, 3, 3]
+    assert curve.variance[1] == pytest.approx(4 / 3)
 
 
 def test_one_seed_knows_no_noise():
     curve = Curve.of(X, np.arange(6.0)[:, None])
-    assert curve.freedom == 0
+    assert not curve.known and not curve.freedom.any()
     assert np.isinf(curve.error).all()
     assert np.isinf(curve.differences()[1]).all()
     with pytest.raises(ValueError, match="single seeds"):

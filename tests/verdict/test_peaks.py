@@ -2,11 +2,22 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 from verdict.studies import THRESHOLD, WIDTHS, bump
 
 from smoothdescent.verdict.curves import Curve
 from smoothdescent.verdict.evidence import FAILS, HOLDS, UNDECIDED, TooLittleData
-from smoothdescent.verdict.peaks import best, height, peak, peak_location, window
+from smoothdescent.verdict.peaks import (
+    SIDE_LEVEL,
+    critical_values,
+    height,
+    peak,
+    peak_location,
+    places,
+    window,
+)
 
 X = np.array(WIDTHS)
 PEAK = np.array([bump(width) for width in WIDTHS])
@@ -49,7 +60,7 @@ def test_a_monotone_curve_does_not_pass(slope, noise):
 def test_a_bowl_and_a_late_rise_do_not_pass():
     for mean in (-PEAK, np.where(X >= THRESHOLD, 1.0, 0.0)):
         found = results(mean, 0.005)
-        assert found[HOLDS] == 0
+        assert found[HOLDS] <= 0.05
         assert found[FAILS] > 0.9
 
 
@@ -119,30 +130,89 @@ def test_window():
         height(draw(PEAK, 0.1, 0), 100)
 
 
-def test_best_agrees_with_its_definition():
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        mean = random.standard_normal(9)
-        inside = random.random(9) < 0.5
-        inside[[0, -1]] = False
-        inside[4] = True
-        expected = max(
-            min(
-                mean[p] - max(mean[v], mean[-1]),
-                *(
-                    mean[p] - mean[u]
-                    for u in range(v + 1, 9)
-                    if not inside[u] and mean[u] > mean[p]
-                ),
-                np.inf,
-            )
-            for p in np.flatnonzero(inside)
-            for v in range(p)
-        )
-        found, p, v = best(mean[:, None] - mean[None, :], inside)
-        assert found == pytest.approx(expected)
-        assert v < p
-        assert inside[p]
+def runs_of(mean: np.ndarray, lowest: int, end: int) -> list[tuple[int, int, float]]:
+    """All runs of one to three points within lowest..end-1, with their means."""
+    return [
+        (i, i + n, mean[i : i + n].mean()) for n in (1, 2, 3) for i in range(lowest, end - n + 1)
+    ]
+
+
+def reference_height(mean: np.ndarray, inside: np.ndarray) -> float:
+    """The definition in loops."""
+    points, found = len(mean), -np.inf
+    for first, end, top in runs_of(mean, 0, points - 1):
+        if not inside[first:end].all():
+            continue
+        fall = max(top - low for i, j, low in runs_of(mean, end, points) if j == points)
+        for _, foot_end, foot in runs_of(mean, 0, first):
+            outside = mean[foot_end:][~inside[foot_end:]].max()
+            excess = mean[first:end].max() - outside
+            found = max(found, min(top - foot, fall, *([excess] if excess < 0 else [])))
+    return found
+
+
+@settings(deadline=None)  # the first curve of a kind simulates its critical values
+@given(
+    mean=st.lists(st.floats(-5, 5), min_size=4, max_size=10),
+    seed=st.integers(0, 100),
+    near=st.sampled_from([None, 3.0, 5.0]),
+)
+def test_the_height_is_its_definition(mean, seed, near):
+    mean = np.array(mean)
+    x = np.arange(1, len(mean) + 1)
+    inside = window(x, near)
+    if not inside.any():
+        return
+    values = mean[:, None] + np.random.default_rng(seed).standard_normal((len(mean), 3))
+    curve = Curve.of(x, values)
+    found = height(curve, near)
+    assert found.value == pytest.approx(reference_height(curve.mean, inside), abs=1e-9)
+    assert found.low <= found.value <= found.high
+    assert found.before < found.peak and inside[found.peak]
+
+
+def test_critical_values():
+    """A flat curve exceeds each at the level asked for: counted in loops, with own noise."""
+    random, inside = np.random.default_rng(5), (False, True, True, True, False)
+    rise, fall = critical_values(inside, (3,) * 5)
+    exceeded = np.zeros(2)
+    for _ in range(3000):
+        curve = Curve.of(np.arange(5), random.standard_normal((5, 3)))
+        largest = np.full(2, -np.inf)
+        for first, end, top in runs_of(curve.mean, 1, 4):
+            for kind, others in enumerate(
+                (runs_of(curve.mean, 0, first), runs_of(curve.mean, end, 5))
+            ):
+                for i, j, other in others:
+                    if kind == 0 or j == 5:
+                        error = np.hypot(
+                            np.sqrt((curve.error[first:end] ** 2).sum()) / (end - first),
+                            np.sqrt((curve.error[i:j] ** 2).sum()) / (j - i),
+                        )
+                        largest[kind] = max(largest[kind], (top - other) / error)
+        exceeded += largest > [rise, fall]
+    assert exceeded / 3000 == pytest.approx(SIDE_LEVEL, abs=0.008)
+
+
+def test_critical_values_of_one_comparison():
+    """Three widths with many seeds: one rise and one fall of single widths, both normal."""
+    rise, fall = critical_values((False, True, False), (4000, 4000, 4000))
+    exact = stats.norm.ppf(1 - SIDE_LEVEL)
+    assert (rise, fall) == pytest.approx((exact, exact), abs=0.1)
+
+
+def test_where_a_peak_may_be():
+    curve = draw(PEAK, 0.01, 0)
+    assert list(X[places(curve, height(curve, None))]) == [8]
+    curve = draw(PEAK, 0.3, 0)
+    assert {6, 8, 10} < {*X[places(curve, height(curve, None))].tolist()}
+
+
+def test_two_peaks_are_not_taken_for_one_elsewhere():
+    early = np.array([bump(width, 2.0, 0.3) for width in WIDTHS])
+    late = np.array([bump(width, THRESHOLD, 0.3) for width in WIDTHS])
+    found = results(early + 0.5 * late, 0.1, 5)
+    assert found[FAILS] <= 0.05
 
 
 def test_location():

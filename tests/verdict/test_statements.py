@@ -19,10 +19,12 @@ from verdict.studies import (
 )
 
 from smoothdescent.tables.experiment import ExperimentTables
+from smoothdescent.verdict.curves import Curve
 from smoothdescent.verdict.evidence import FAILS, HOLDS, UNDECIDED
 from smoothdescent.verdict.findings import Finding, decide_all, decide_one
 from smoothdescent.verdict.statement import ALL, ASYMMETRIC, CIFAR100, CONVNET, RESNET
 from smoothdescent.verdict.statements import STATEMENTS
+from smoothdescent.verdict.statements.s13_error_follows_jacobian import first_minimum
 
 test_error.__test__ = False  # a curve, no test
 PAPER = {
@@ -144,15 +146,31 @@ def test_one_seed_is_undecided(number):
 def test_no_interpolating_width_is_undecided(number):
     finding = decide(number, make_study(**CASES[number][0] | {"threshold": 1000}))
     assert finding.result == UNDECIDED
-    assert finding.reason.startswith("No width interpolates (highest training accuracy 90")
+    assert "No width interpolates (highest training accuracy 90" in finding.reason
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8, 9, 10, 13, 14])
-@pytest.mark.parametrize(("threshold", "sides"), [(1, "0 below"), (2, "1 below"), (24, "1 above")])
+@pytest.mark.parametrize(("threshold", "sides"), [(1, "0 below"), (32, "0 above")])
 def test_too_few_widths_beside_the_threshold(number, threshold, sides):
     finding = decide(number, make_study(threshold=threshold))
     assert finding.result == UNDECIDED
     assert sides in finding.reason
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6])
+def test_one_width_beyond_the_threshold_is_enough(number):
+    widths = [1, 2, 3, 4, 5, 6, 8, 16]
+    assert decide(number, make_study(widths=widths)).result == HOLDS
+
+
+def test_a_part_that_cannot_be_told_hides_no_other():
+    study = make_study(hessian=falling)
+    lost = study.sharpness.assign(jacobian_norm=np.nan)
+    finding = decide(2, replace(study, sharpness=lost))
+    assert finding.result == FAILS
+    assert finding.reason.startswith("Of 2 tests 1 fails, 1 undecided. Hessian norm")
+    held = replace(make_study(), sharpness=make_study().sharpness.assign(jacobian_norm=np.nan))
+    assert decide(2, held).result == UNDECIDED
 
 
 def test_too_few_widths_for_the_rest():
@@ -167,11 +185,14 @@ def test_too_few_widths_for_the_rest():
 def test_noise_is_undecided_or_fails_but_never_holds():
     flat = {"error": lambda w: 0.3, "jacobian": lambda *_: 1.0, "hessian": lambda *_: 1.0}
     flat["crossentropy"] = lambda *_: 1.0
+    flat["course"] = no_course
     for draw in range(3):
         study = make_study(noise=0.2, draw=draw, **flat)
         for number in (1, 2, 3, 4, 6, 8, 9, 10, 14):
             assert decide(number, study).result != HOLDS
-        assert decide(15, replace(study, config=PAPER)).result == UNDECIDED
+        finding = decide(15, replace(study, config=PAPER))
+        assert finding.result == UNDECIDED
+        assert 0 < finding.low <= finding.value <= finding.high < 0.1
 
 
 def test_correlation_of_noise_does_not_pass():
@@ -323,3 +344,33 @@ def test_figures_of_a_statement():
     assert STATEMENTS[6].figures == {CONVNET: ("figure2", "figure3")}
     for statement in STATEMENTS.values():
         assert set(statement.figures) <= set(ALL) and all(statement.figures.values())
+
+
+def test_the_first_minimum_is_the_one_before_the_noise_supports_a_rise():
+    x = np.arange(6)
+    error = np.array([6.0, 4.0, 5.0, 3.0, 2.0, 1.0])
+    small = error[:, None] + np.array([-0.1, 0.0, 0.1])
+    assert first_minimum(Curve.of(x, small)) == 1
+    assert first_minimum(Curve.of(x, error[:, None] + np.array([-2.0, 0.0, 2.0]))) == 0
+    assert first_minimum(Curve.of(x, np.sort(small, axis=0)[::-1])) == 0
+    found = [
+        first_minimum(Curve.of(x, error[:, None] + 0.1 * random.standard_normal((6, 3))))
+        for random in map(np.random.default_rng, range(50))
+    ]
+    assert found.count(1) >= 49
+
+
+@pytest.mark.parametrize(("classes", "result"), [(10, HOLDS), (20, UNDECIDED), (40, FAILS)])
+def test_a_guess_is_one_of_the_experiments_classes(classes, result):
+    def fitted(width, volume, subset):
+        noisy = subset == "noisy" and width < THRESHOLD / 2
+        return 0.05 if noisy else accuracy(width, volume, subset)
+
+    config = {"dataset": {"classes": classes}}
+    assert decide(7, make_study(fitted=fitted, noise=0.001, config=config)).result == result
+    assert "not known" in decide(7, make_study(config={"data": {"dataset": "own"}})).reason
+
+
+def test_the_size_of_procedural_images_is_known():
+    config = PAPER | {"data": {"dataset": "drawn"}, "dataset": {"size": 16, "train": 2000}}
+    assert "images of 32 pixels (here 16)" in decide(12, make_study(config=config)).reason

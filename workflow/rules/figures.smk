@@ -1,11 +1,16 @@
 # The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment
-# that is not the paper's has a figure of its own name. A figure's mark, the verdict's results on what
-# it shows, is decided from its own tables: were the verdict an input, one figure by name would need
+# that is not the paper's has a figure of its own name. The verdict on what a figure shows, for its
+# caption, is decided from its own tables: were the verdict an input, one figure by name would need
 # all experiments.
 
 # Captions reach the report by this way: as params, they would be listed there once more, and a
-# reworded one would redraw its figure.
-config["captions"] = {name: caption(name) for name in figures_of(list(STUDY.experiments))}
+# reworded one would redraw its figure. Only a report needs the verdict in them: reading it takes
+# half a second, which every job would spend.
+REPORT = any(argument.startswith("--report") for argument in sys.argv)
+config["captions"] = {
+    name: caption(name, Path(figure_file(name, "parquet")) if REPORT else None)
+    for name in figures_of(list(STUDY.experiments))
+}
 
 
 rule draw_figure:

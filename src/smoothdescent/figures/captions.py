@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from smoothdescent.figures import figure_file, shown_experiments
+from smoothdescent.files import read_metadata
 from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
 # `{END}` and `{VOLUMES}` in a caption.
@@ -21,8 +24,13 @@ def heading(figure: str) -> str:
     return figure_file(figure).HEADING
 
 
-def caption(figure: str) -> str:
-    """Return a figure's caption in reStructuredText, with the statements of its verdict."""
+def caption(figure: str, drawn: Path | None = None) -> str:
+    """Return a figure's caption in reStructuredText, with the verdict on its statements.
+
+    Args:
+        figure: its name.
+        drawn: the numbers that it shows, with the verdict on them, which is left out without.
+    """
     file = figure_file(figure)
     text = " ".join(file.__doc__.split()).format(END=END, VOLUMES=VOLUMES)
     paragraphs = [f"**{file.HEADING}** ({figure}). {text}"]
@@ -30,6 +38,7 @@ def caption(figure: str) -> str:
         paragraphs.append(f'The paper: "{file.QUOTATION}".')
     numbers = sorted({number for number, _ in statements_of(figure, shown_experiments(figure))})
     if numbers:
-        paragraphs.append("The line *Verdict* above the figure is about these statements:")
+        verdict = read_metadata(drawn).get("verdict") if drawn and drawn.exists() else ""
+        paragraphs.append(f"{verdict or 'Statements'}:")
         paragraphs.append("\n".join(f"- {number}: {STATEMENTS[number].text}" for number in numbers))
     return "\n\n".join(paragraphs)

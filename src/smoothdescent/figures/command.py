@@ -3,7 +3,8 @@
     smoothdescent figure figure3 --tables results/demo/convnet-cifar10-noise20 \\
         --output results/demo/figures/figure3
 
-writes figure3.pdf, figure3.png and figure3.parquet, the numbers that it shows. An experiment that
+writes figure3.pdf, figure3.png and figure3.parquet, the numbers that it shows and, for its caption
+in the report, the verdict on them. An experiment that
 is not the paper's has a figure of its own name.
 """
 
@@ -61,10 +62,10 @@ def run(args: argparse.Namespace) -> None:
             f"{', '.join(found)}"
         )
     missing = [name for name in shown if name not in found]
-    drawing, verdict = draw(args.figure, experiments), mark(args.figure, experiments)
+    drawing = draw(args.figure, experiments)
     lines = [f"{name} left out: no tables" for name in missing]
-    lines += filter(None, [panels.marks_note(experiments.values()), verdict])
-    style.add_lines(drawing.figure, lines)
+    note = panels.marks_note(experiments.values())
+    style.add_lines(drawing.figure, lines + [note] * bool(note))
     metadata = {
         "figure": args.figure,
         "axes": drawing.axes,
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
             name: {run_name(*run): text for run, text in experiment.unsettled.items()}
             for name, experiment in experiments.items()
         },
-        "verdict": verdict,
+        "verdict": mark(args.figure, experiments),
         "hessian_normalisation": {name: e.normalisation for name, e in experiments.items()},
         "program_version": __version__,
     }

@@ -52,32 +52,33 @@ class ExperimentTables:
     @cached_property
     def threshold(self) -> int | None:
         """The interpolation threshold, a base width, or None."""
-        accuracy, statistic = self._fitting
-        return interpolation_threshold(self._late_accuracies, accuracy, statistic)
+        accuracy, statistic = self.fitting
+        return interpolation_threshold(self.late_accuracies, accuracy, statistic)
 
     @property
-    def _fitting(self) -> tuple[float, str]:
+    def fitting(self) -> tuple[float, str]:
         """What counts as fitting the training labels: an accuracy, and the statistic that it is."""
         settings = {"accuracy": 0.9995, "statistic": "median", **self.config.get("threshold", {})}
         return settings["accuracy"], settings["statistic"]
 
     @cached_property
-    def _late_accuracies(self) -> pd.Series:
-        return late_accuracies(self.history, self.final_epochs, self._fitting[1])
+    def late_accuracies(self) -> pd.Series:
+        """The training accuracy of each run, by (width, seed), late in its training."""
+        return late_accuracies(self.history, self.final_epochs, self.fitting[1])
 
     @property
     def threshold_note(self) -> str:
         """Say why no threshold is marked, and at which widths seeds disagree; empty if neither."""
         notes = [] if self.threshold is not None else [self._no_threshold()]
-        mixed = disagreements(self._late_accuracies, self._fitting[0])
+        mixed = disagreements(self.late_accuracies, self.fitting[0])
         if mixed:
             widths = ", ".join(f"{w} ({fit} of {runs} fit)" for w, (fit, runs) in mixed.items())
             notes.append(f"seeds disagree at w\u00a0= {widths}")
         return "; ".join(notes)
 
     def _no_threshold(self) -> str:
-        accuracy, statistic = self._fitting
-        widths = self._late_accuracies.groupby("width").agg(statistic)
+        accuracy, statistic = self.fitting
+        widths = self.late_accuracies.groupby("width").agg(statistic)
         if widths.empty:
             return "no width interpolates (no training accuracy yet)"
         # Cut, not rounded: an accuracy below 100 % never reads as 100 %.
@@ -110,6 +111,9 @@ class ExperimentTables:
         network = {"convnet": "ConvNet", "resnet18": "ResNet18"}.get(network, network)
         dataset = self.config["data"]["dataset"]
         dataset = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}.get(dataset, dataset)
+        source = self.config.get("dataset", {})
+        if source.get("source") == "procedural":
+            dataset = "procedural images"
         noise = self.config.get("noise")
         if noise is None:
             return f"{network}, {dataset}"

@@ -1,9 +1,10 @@
-"""Curves over width or epoch with the noise between seeds.
+"""Curves over width with the noise between seeds.
 
-The noise of a point is the larger of two estimates of one seed's variance: the point's own, and the
-one pooled over all points. With three seeds a point's own estimate has two degrees of freedom and
-is often far too small; the pooled one has many, but hides a point that is noisier than the rest.
-Taking the larger errs towards finding nothing.
+A width's noise is the larger of two variances: its own between seeds, and that pooled over itself
+and the NEIGHBOURS widths on either side. With three seeds a width's own estimate has two degrees of
+freedom and is often far too small; the pooled one has ten, and unlike one pooled over all widths it
+does not charge the noise of one end of the curve to the other. Taking the larger keeps a single
+width that is noisier than its neighbours from being believed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.05
+NEIGHBOURS = 2
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,11 @@ class Curve:
     """A mean over seeds at M points, in order, and the noise of each.
 
     Attributes:
-        x: widths or epochs [M].
+        x: widths [M].
         mean: mean over seeds [M]; of the logarithm if `logarithmic`.
         variance: variance between seeds [M].
         seeds: number of seeds [M].
-        freedom: degrees of freedom of the pooled variance; 0 if no point has two seeds.
+        freedom: degrees of freedom of the pooled variances [M]; 0 if no point has two seeds.
         logarithmic: differences are logarithms of ratios.
     """
 
@@ -33,27 +35,17 @@ class Curve:
     mean: np.ndarray
     variance: np.ndarray
     seeds: np.ndarray
-    freedom: int
+    freedom: np.ndarray
     logarithmic: bool = False
 
     @classmethod
-    def of(
-        cls,
-        x: np.ndarray,
-        values: np.ndarray,
-        *,
-        logarithmic: bool = False,
-        pooled: float | None = None,
-        freedom: int | None = None,
-    ) -> Curve:
+    def of(cls, x: np.ndarray, values: np.ndarray, *, logarithmic: bool = False) -> Curve:
         """Return the curve of values [M, S], one column a seed, NaN where there is none.
 
         Args:
             x: [M].
             values: points without any value are left out.
             logarithmic: take the logarithm of the values, which must be positive.
-            pooled, freedom: the pooled variance and its degrees of freedom, if they come from
-                more than these values.
         """
         values = np.asarray(values, dtype=float)
         some = np.isfinite(values).any(axis=1)
@@ -62,23 +54,24 @@ class Curve:
         seeds = np.isfinite(values).sum(axis=1)
         mean = np.nansum(values, axis=1) / seeds
         squares = np.nansum((values - mean[:, None]) ** 2, axis=1)
-        if pooled is None:
-            freedom = int((seeds - 1).sum())
-            pooled = squares.sum() / max(freedom, 1)
-        own = squares / np.maximum(seeds - 1, 1)
-        return cls(x, mean, np.maximum(own, pooled), seeds, freedom or 0, logarithmic)
+        return cls(x, mean, *noise(squares, seeds), logarithmic)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known of the noise."""
+        return bool(self.freedom.all())
 
     @property
     def error(self) -> np.ndarray:
         """Standard error of the mean [M]; infinite if nothing is known of the noise."""
-        if self.freedom == 0:
+        if not self.known:
             return np.full(len(self.x), np.inf)
         return np.sqrt(self.variance / self.seeds)
 
     @property
-    def range(self) -> float:
-        """Difference between the highest and the lowest mean."""
-        return float(np.ptp(self.mean))
+    def shown(self) -> np.ndarray:
+        """The means as a figure shows them [M]: not logarithms."""
+        return np.exp(self.mean) if self.logarithmic else self.mean
 
     def differences(self) -> tuple[np.ndarray, np.ndarray]:
         """Return all differences mean[i] - mean[j] and their half-widths, both [M, M].
@@ -88,7 +81,8 @@ class Curve:
         """
         difference = self.mean[:, None] - self.mean[None, :]
         error = np.sqrt(self.error[:, None] ** 2 + self.error[None, :] ** 2)
-        return difference, _range_quantile(len(self.x), self.freedom) / np.sqrt(2) * error
+        quantile = _range_quantile(len(self.x), int(self.freedom.min()))
+        return difference, quantile / np.sqrt(2) * error
 
     def redraw(self, draws: int, generator: np.random.Generator) -> np.ndarray:
         """Return means of the same study done again [draws, M]: a parametric bootstrap.
@@ -96,9 +90,25 @@ class Curve:
         Raises:
             ValueError: nothing is known of the noise.
         """
-        if self.freedom == 0:
+        if not self.known:
             raise ValueError("a curve of single seeds cannot be redrawn")
         return self.mean + self.error * generator.standard_normal((draws, len(self.x)))
+
+
+def noise(squares: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the variance of one seed, the number of seeds, and the degrees of freedom, each [M].
+
+    Args:
+        squares: sums of squared deviations from the mean over seeds [..., M].
+        seeds: number of seeds [M].
+    """
+    points = np.arange(len(seeds))
+    near = (np.abs(points[:, None] - points) <= NEIGHBOURS).astype(float)
+    freedom = (near @ (seeds - 1)).astype(int)
+    near[freedom == 0] = 1.0  # no seeds to compare nearby: all points
+    freedom = (near @ (seeds - 1)).astype(int)
+    pooled = squares @ near.T / np.maximum(freedom, 1)
+    return np.maximum(squares / np.maximum(seeds - 1, 1), pooled), seeds, freedom
 
 
 @functools.lru_cache
@@ -110,15 +120,17 @@ def _range_quantile(points: int, freedom: int) -> float:
     return float(stats.studentized_range.ppf(1 - LEVEL, points, freedom))
 
 
-def t_quantile(freedom: int, comparisons: int = 1) -> float:
-    """Return the two-sided critical value of Student's t, Bonferroni-corrected."""
+def t_quantile(freedom: int | np.ndarray, comparisons: int = 1) -> np.ndarray:
+    """Return two-sided critical values of Student's t, Bonferroni-corrected; 1 without freedom."""
     from scipy import stats
 
-    return float(stats.t.ppf(1 - LEVEL / 2 / comparisons, freedom)) if freedom else 1.0
+    freedom = np.asarray(freedom)
+    value = stats.t.ppf(1 - LEVEL / 2 / comparisons, np.maximum(freedom, 1))
+    return np.where(freedom > 0, value, 1.0)
 
 
 def smallest(
-    means: np.ndarray, errors: np.ndarray, freedom: int
+    means: np.ndarray, errors: np.ndarray, freedom: np.ndarray
 ) -> tuple[float, float, float, int]:
     """Return the smallest of several means, its interval, and which it is.
 

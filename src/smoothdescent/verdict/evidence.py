@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smoothdescent.verdict.curves import Curve
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 RESULTS = (HOLDS, FAILS, UNDECIDED)
@@ -27,6 +32,7 @@ class Evidence:
         clearance: for a test that holds, how far the value lies from the bound of the rule, in
             half-widths of the interval. The weakest of several tests has the smallest.
         parts: the tests that were combined.
+        curve: the curve that decides, for a picture.
     """
 
     result: str
@@ -38,6 +44,19 @@ class Evidence:
     text: str
     clearance: float = math.inf
     parts: tuple[Evidence, ...] = ()
+    curve: Curve | None = field(default=None, compare=False)
+
+
+def attempt(decide: Callable[..., Evidence], *args: object) -> Evidence:
+    """Return what a test finds; undecided, with the reason, if there is too little data for it.
+
+    So a part that cannot be told hides no part that can.
+    """
+    try:
+        return decide(*args)
+    except TooLittleData as lack:
+        text = sentence(f"{lack}".rstrip(".") + ".")
+        return Evidence(UNDECIDED, math.nan, math.nan, math.nan, "", "", text)
 
 
 def interval(low: float, high: float) -> str:
@@ -58,6 +77,7 @@ def compare(
     above: float | None = None,
     below: float | None = None,
     logarithmic: bool = False,
+    curve: Curve | None = None,
 ) -> Evidence:
     """Return the evidence that a statistic lies above, or below, a bound.
 
@@ -70,6 +90,7 @@ def compare(
         words: the finding with its numbers; the interval is added.
         above, below: the bound; one of the two. Not a logarithm.
         logarithmic: report the exponential.
+        curve: what the statistic is computed from, for a picture.
     """
     told = math.exp if logarithmic else float
     bound = above if above is not None else below
@@ -80,7 +101,9 @@ def compare(
     known = math.isfinite(low) or math.isfinite(high)
     low, high = (told(low), told(high)) if known else (-math.inf, math.inf)
     text = sentence(f"{words} ({interval(low, high)}).")
-    return Evidence(result_of(holds, fails), told(value), low, high, unit, subject, text, clearance)
+    return Evidence(
+        result_of(holds, fails), told(value), low, high, unit, subject, text, clearance, curve=curve
+    )
 
 
 def sentence(text: str) -> str:
@@ -99,16 +122,18 @@ def combine(parts: list[Evidence]) -> Evidence:
     They hold together if each holds, and fail if one fails. Asking each of them at the 5 % level
     needs no correction: for the whole to hold wrongly, one part must hold wrongly
     (an intersection-union test). The number is that of the part that decides: the first that
-    fails, else the first undecided, else the one that holds with the least clearance.
+    fails, else the first undecided that has a number, else the one that holds with the least
+    clearance.
     """
     parts = [test for part in parts for test in (part.parts or (part,))]
-    if len(parts) == 1:
+    # One lack may be that of many parts.
+    if len({(part.result, part.text) for part in parts}) == 1:
         return parts[0]
     groups = {result: [p for p in parts if p.result == result] for result in RESULTS}
     counts = ", ".join(counted(result, len(found)) for result, found in groups.items() if found)
     for result in (FAILS, UNDECIDED):
         if groups[result]:
-            chosen = groups[result][0]
+            chosen = min(groups[result], key=lambda part: math.isnan(part.value))
             text = f"Of {len(parts)} tests {counts}. {_texts(groups[result])}"
             return replace(chosen, text=text, parts=tuple(parts))
     chosen = min(parts, key=lambda part: part.clearance)
@@ -127,10 +152,9 @@ def counted(result: str, count: int) -> str:
 
 
 def _texts(parts: list[Evidence], most: int = 3) -> str:
-    texts = [part.text for part in parts[:most]]
-    if len(parts) > most:
-        texts.append(f"{len(parts) - most} more likewise.")
-    return " ".join(texts)
+    texts = [*dict.fromkeys(part.text for part in parts)]
+    more = [f"{len(texts) - most} more likewise."] if len(texts) > most else []
+    return " ".join([*texts[:most], *more])
 
 
 def absent(evidence: Evidence) -> Evidence:

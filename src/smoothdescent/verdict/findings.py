@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.evidence import (
+    FAILS,
+    HOLDS,
     RESULTS,
     UNDECIDED,
     Evidence,
     TooLittleData,
-    sentence,
+    attempt,
     verb,
 )
 from smoothdescent.verdict.statement import ALL
@@ -23,7 +26,8 @@ class Finding:
     """One statement on one experiment; the columns of verdict.parquet.
 
     `value` is the statistic named by `statistic`, in `unit`; `low` and `high` bound its 95 %
-    confidence interval. They are NaN where the tables do not give them.
+    confidence interval. They are NaN where the tables do not give them. `curve_x` and `curve_y`
+    are the curve that decides, a mean over seeds against width; empty where none does.
     """
 
     number: int
@@ -38,6 +42,8 @@ class Finding:
     result: str
     reason: str
     figures: list[str]
+    curve_x: list[float]
+    curve_y: list[float]
 
 
 def decide_all(experiments: dict[str, ExperimentTables]) -> list[Finding]:
@@ -58,14 +64,14 @@ def decide_all(experiments: dict[str, ExperimentTables]) -> list[Finding]:
 def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> Finding:
     """Decide one statement for one experiment; None if it is not at hand."""
     statement = STATEMENTS[number]
-    try:
+
+    def decide() -> Evidence:
         if experiment is None:
             raise TooLittleData(f"the tables of {name} are not given")
-        evidence = statement.decide(experiment)
-    except TooLittleData as lack:
-        evidence = Evidence(
-            UNDECIDED, math.nan, math.nan, math.nan, "", "", sentence(f"{lack}".rstrip(".") + ".")
-        )
+        return statement.decide(experiment)
+
+    evidence = attempt(decide)
+    curve = evidence.curve
     return Finding(
         number=number,
         statement=statement.text,
@@ -79,11 +85,29 @@ def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> F
         result=evidence.result,
         reason=evidence.text,
         figures=list(statement.figures.get(name, ())),
+        curve_x=[] if curve is None else curve.x.astype(float).tolist(),
+        curve_y=[] if curve is None else curve.shown.tolist(),
     )
 
 
+def tally(found: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """Return one result for each statement, over the experiments that it was decided for.
+
+    It fails if it fails for one of them, holds if it holds for one and fails for none, and is
+    undecided otherwise.
+
+    Args:
+        found: number and result of every finding.
+    """
+    results: dict[int, set[str]] = {}
+    for number, result in found:
+        results.setdefault(number, set()).add(result)
+    order = (FAILS, HOLDS, UNDECIDED)
+    return {number: next(r for r in order if r in given) for number, given in results.items()}
+
+
 def mark(figure: str, experiments: dict[str, ExperimentTables]) -> str:
-    """Return one line for a figure: the result of each statement that it shows.
+    """Return one line for a figure's caption: the result of each statement that it shows.
 
     The statements are decided here, from the tables that the figure draws. Were they read from the
     verdict, a figure by name would need the tables of all experiments.

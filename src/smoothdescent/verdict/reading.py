@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smoothdescent.tables.columns import describe
-from smoothdescent.tables.experiment import (
-    ExperimentTables,
-    course_rows,
-    final_history,
-    final_rows,
-)
+from smoothdescent.tables.experiment import ExperimentTables, final_history, final_rows
 from smoothdescent.verdict.curves import Curve
 from smoothdescent.verdict.evidence import Evidence, TooLittleData
 from smoothdescent.verdict.peaks import peak
@@ -20,9 +15,8 @@ from smoothdescent.verdict.peaks import peak
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDE = 2  # widths that a statement about both sides of the threshold needs on each
-EPOCHS = 24  # points of a curve over epochs
-SIDES = {"cifar10": 32, "cifar100": 32}  # pixels
+PIXELS = {"cifar10": 32, "cifar100": 32}  # height and width
+CLASSES = {"cifar10": 10, "cifar100": 100}
 TRAIN_IMAGES = {"cifar10": 50000, "cifar100": 50000}
 
 
@@ -37,20 +31,20 @@ def threshold(experiment: ExperimentTables, sides: bool = True) -> int:
 
     Args:
         experiment: the tables.
-        sides: ask for at least two widths below and two above it.
+        sides: ask for a width below and one above it.
 
     Raises:
-        TooLittleData: there is none, or too few widths on a side.
+        TooLittleData: there is none, or no width on a side.
     """
     found = experiment.threshold
     if found is None:
         raise TooLittleData(experiment.threshold_note[0].upper() + experiment.threshold_note[1:])
     widths = np.sort(experiment.history["width"].unique())
     below, above = int((widths < found).sum()), int((widths > found).sum())
-    if sides and min(below, above) < SIDE:
+    if sides and not (below and above):
         raise TooLittleData(
-            f"Too few widths beside the threshold w = {found}: {below} below and {above} above, "
-            f"at least {SIDE} each are needed"
+            f"No width lies {'below' if above else 'above'} the threshold w = {found}: {below} "
+            f"below and {above} above, at least one each is needed"
         )
     return found
 
@@ -67,9 +61,14 @@ def by_width(frame: pd.DataFrame, column: str, source: str) -> tuple[np.ndarray,
     return table.index.to_numpy(), _finite(table.to_numpy())
 
 
+def final_evaluations(experiment: ExperimentTables, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return widths [M] and each run's mean of a column over its final checkpoints [M, S]."""
+    return by_width(final_history(experiment), column, "history")
+
+
 def final_error(experiment: ExperimentTables, column: str = "test_error") -> Curve:
     """Return an error at the end of training against width, in percentage points."""
-    widths, values = by_width(final_history(experiment), column, "history")
+    widths, values = final_evaluations(experiment, column)
     return Curve.of(widths, describe(column).scale * values)
 
 
@@ -119,53 +118,6 @@ def larger_volumes(experiment: ExperimentTables) -> list[int]:
     return volumes
 
 
-def courses(experiment: ExperimentTables, column: str) -> dict[int, Curve]:
-    """Return the curve over epochs of every width: the test error, or a measure at volume 0.
-
-    A run's values at different epochs share their noise, so a run counts as one observation
-    however many epochs it has; the variance is pooled over the runs of all widths, which are
-    independent. Evaluations are thinned to at most EPOCHS epochs, evenly in the logarithm.
-    """
-    table = course_rows(experiment, column)
-    if table.empty or column not in table.columns:
-        raise TooLittleData(f"no values of {column!r} after epoch 0")
-    table = table[table["epoch"].isin(_spread(table["epoch"].unique()))]
-    values = {
-        int(width): rows.pivot(index="epoch", columns="seed", values=column).astype(float)
-        for width, rows in table.groupby("width")
-    }
-    factor = describe(column).scale
-    numbers = {width: factor * _finite(frame.to_numpy()) for width, frame in values.items()}
-    logarithmic = describe(column).norm and all(positive(array) for array in numbers.values())
-    freedom, squares, count = 0, 0.0, 0
-    for array in numbers.values():
-        array = np.log(array) if logarithmic else array
-        array = array[np.isfinite(array).sum(axis=1) > 1]
-        if len(array):
-            freedom += int(np.isfinite(array).any(axis=0).sum()) - 1
-            squares += float(np.nansum((array - np.nanmean(array, axis=1)[:, None]) ** 2))
-            count += int((np.isfinite(array).sum(axis=1) - 1).sum())
-    return {
-        width: Curve.of(
-            values[width].index.to_numpy(),
-            array,
-            logarithmic=logarithmic,
-            pooled=squares / max(count, 1),
-            freedom=freedom,
-        )
-        for width, array in numbers.items()
-    }
-
-
-def _spread(epochs: np.ndarray) -> np.ndarray:
-    """Return at most EPOCHS of epochs, evenly in the logarithm, with both ends."""
-    epochs = np.sort(epochs)
-    if len(epochs) <= EPOCHS:
-        return epochs
-    wanted = np.linspace(np.log(epochs[0]), np.log(epochs[-1]), EPOCHS)
-    return epochs[np.unique(np.abs(np.log(epochs)[None, :] - wanted[:, None]).argmin(axis=1))]
-
-
 def training_samples(config: dict[str, Any]) -> int | None:
     """Return the number of training samples n, or None if the configuration does not tell."""
     data = config.get("data", {})
@@ -173,6 +125,18 @@ def training_samples(config: dict[str, Any]) -> int | None:
         return int(data["train_samples"])
     stored = TRAIN_IMAGES.get(data.get("dataset")) or config.get("dataset", {}).get("train")
     return stored - data.get("validation", 0) if stored else None
+
+
+def image_side(config: dict[str, Any]) -> int | None:
+    """Return the height and width of the images in pixels, or None if it is not told."""
+    data, stored = config.get("data", {}), config.get("dataset", {})
+    return data.get("image_size") or stored.get("size") or PIXELS.get(data.get("dataset"))
+
+
+def class_count(config: dict[str, Any]) -> int | None:
+    """Return the number of classes, or None if it is not told."""
+    stored = config.get("dataset", {}).get("classes")
+    return stored or CLASSES.get(config.get("data", {}).get("dataset"))
 
 
 def positive(values: np.ndarray) -> bool:

@@ -23,10 +23,12 @@ ALL = tuple(FIGURES_OF_MEASURES)
 # Words that several rules share.
 HEIGHT = "height of the peak near the threshold"
 PEAK = (
-    "A peak holds if the highest mean beyond some narrower width lies within a factor of two of "
-    "the threshold and exceeds both the mean at that width and that at the largest width by more "
-    "than the noise between seeds (simultaneous 95 % interval of the height above zero). It fails "
-    "if the interval ends below a tenth of the curve's range."
+    "A peak holds if the highest mean beyond some narrower widths lies within a factor of two of "
+    "the threshold, and a run of one to three widths there exceeds both such a run before it and "
+    "one that ends with the largest width by more than the noise between seeds (lower bound of the "
+    "height above zero, whichever run is chosen). It fails if the upper bound shows that a peak is "
+    "not visible (a ratio of 1.1, or a tenth of the curve's range), or if there "
+    "is a peak that lies elsewhere for sure."
 )
 
 

@@ -4,7 +4,7 @@ it.
 
 from smoothdescent.tables.columns import NORMS
 from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.verdict.evidence import Evidence, combine
+from smoothdescent.verdict.evidence import Evidence, attempt, combine
 from smoothdescent.verdict.reading import measure_peak
 from smoothdescent.verdict.statement import CONVNET, HEIGHT, statement
 
@@ -12,4 +12,4 @@ from smoothdescent.verdict.statement import CONVNET, HEIGHT, statement
 @statement(figures={CONVNET: ("figure2",)}, statistic=f"{HEIGHT}, as a ratio", general=True)
 def decide(experiment: ExperimentTables) -> Evidence:
     """Both norms, on a logarithmic scale. {PEAK}"""
-    return combine([measure_peak(experiment, norm, 0) for norm in NORMS])
+    return combine([attempt(measure_peak, experiment, norm, 0) for norm in NORMS])

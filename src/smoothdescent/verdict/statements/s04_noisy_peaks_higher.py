@@ -5,7 +5,7 @@ import numpy as np
 from smoothdescent.tables.columns import NORMS
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, t_quantile
-from smoothdescent.verdict.evidence import Evidence, TooLittleData, combine, compare
+from smoothdescent.verdict.evidence import Evidence, TooLittleData, attempt, combine, compare
 from smoothdescent.verdict.peaks import window
 from smoothdescent.verdict.reading import final_values, measure_peak, positive, subject, threshold
 from smoothdescent.verdict.statement import CONVNET, statement
@@ -23,8 +23,9 @@ def decide(experiment: ExperimentTables) -> Evidence:
     """
     measures = [(column, volume) for column in NORMS for volume in experiment.volumes]
     measures += [("crossentropy", volume) for volume in experiment.volumes if volume > 0]
-    peaks = [measure_peak(experiment, *measure, "noisy") for measure in measures]
-    return combine(peaks + [_noisy_over_clean(experiment, *measure) for measure in measures])
+    peaks = [attempt(measure_peak, experiment, *measure, "noisy") for measure in measures]
+    ratios = [attempt(_noisy_over_clean, experiment, *measure) for measure in measures]
+    return combine(peaks + ratios)
 
 
 def _noisy_over_clean(experiment: ExperimentTables, column: str, volume: int) -> Evidence:
@@ -43,6 +44,8 @@ def _noisy_over_clean(experiment: ExperimentTables, column: str, volume: int) ->
         Curve.of(widths, values, logarithmic=True) for values in (noisy, clean, noisy / clean)
     )
     candidates = np.flatnonzero(window(ratio.x, near))
+    if not len(candidates):
+        raise TooLittleData(f"{what}: no width within a factor of two of {near}")
     top_noisy, top_clean = (
         candidates[np.argmax(curve.mean[candidates])] for curve in (noisy_curve, clean_curve)
     )
@@ -58,4 +61,5 @@ def _noisy_over_clean(experiment: ExperimentTables, column: str, volume: int) ->
         words=f"{what}: the highest mean of the noisy samples (w = {ratio.x[top_noisy]}) is "
         f"{np.exp(value):.3g} times that of the clean ones (w = {ratio.x[top_clean]})",
         logarithmic=True,
+        curve=noisy_curve,
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve
-from smoothdescent.verdict.evidence import Evidence, combine, interval, result_of, sentence
+from smoothdescent.verdict.evidence import Evidence, attempt, combine, interval, result_of, sentence
 from smoothdescent.verdict.reading import final_values, subject, threshold
 from smoothdescent.verdict.statement import CONVNET, statement
 
@@ -22,7 +22,7 @@ def decide(experiment: ExperimentTables) -> Evidence:
     """Holds if at every volume the simultaneous 95 % interval of the largest fall ends below one
     percentage point; fails if at one volume it does not and lies above zero.
     """
-    return combine([_largest_drop(experiment, volume) for volume in experiment.volumes])
+    return combine([attempt(_largest_drop, experiment, volume) for volume in experiment.volumes])
 
 
 def _largest_drop(experiment: ExperimentTables, volume: int) -> Evidence:
@@ -47,4 +47,5 @@ def _largest_drop(experiment: ExperimentTables, volume: int) -> Evidence:
         what,
         sentence(f"{words} ({interval(low, high)})."),
         (DROP - value) / (high - value) if high > value else math.inf,
+        curve=curve,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, t_quantile
-from smoothdescent.verdict.evidence import Evidence, combine, compare
+from smoothdescent.verdict.evidence import Evidence, attempt, combine, compare
 from smoothdescent.verdict.reading import (
     final_values,
     larger_volumes,
@@ -32,11 +32,15 @@ def decide(experiment: ExperimentTables) -> Evidence:
     largest width lies below a hundredth of the highest and below that of the threshold, interval
     included. {PEAK}
     """
-    peaks = [measure_peak(experiment, "crossentropy", v) for v in larger_volumes(experiment)]
-    return combine([*peaks, *_vanishing(experiment)])
+    return combine([attempt(_peaks, experiment), attempt(_vanishing, experiment)])
 
 
-def _vanishing(experiment: ExperimentTables) -> list[Evidence]:
+def _peaks(experiment: ExperimentTables) -> Evidence:
+    volumes = larger_volumes(experiment)
+    return combine([attempt(measure_peak, experiment, "crossentropy", v) for v in volumes])
+
+
+def _vanishing(experiment: ExperimentTables) -> Evidence:
     """Compare the cross-entropy of the largest width with the highest and with the threshold's."""
     near = threshold(experiment)
     widths, values = final_values(experiment, "crossentropy", 0)
@@ -50,7 +54,7 @@ def _vanishing(experiment: ExperimentTables) -> list[Evidence]:
         value = curve.mean[-1] - curve.mean[other]
         # The highest is a scale only, as good as fixed; the threshold's is compared to.
         noise = error[-1] if bound == ZERO else math.hypot(error[-1], error[other])
-        half = t_quantile(curve.freedom) * noise
+        half = float(t_quantile(curve.freedom[-1])) * noise
         measure = subject("crossentropy", 0)
         parts.append(
             compare(
@@ -64,6 +68,7 @@ def _vanishing(experiment: ExperimentTables) -> list[Evidence]:
                 f"{math.exp(value):.2g} times {name} (w = {curve.x[other]}), to lie "
                 f"below {bound:g}",
                 logarithmic=True,
+                curve=curve,
             )
         )
-    return parts
+    return combine(parts)

@@ -7,10 +7,8 @@ import numpy as np
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, smallest
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, combine, compare
-from smoothdescent.verdict.reading import final_values, threshold
+from smoothdescent.verdict.reading import class_count, final_values, threshold
 from smoothdescent.verdict.statement import CONVNET, statement
-
-CHANCE = 10.0  # per cent: accuracy of a guess among ten classes
 
 
 @statement(
@@ -19,9 +17,14 @@ CHANCE = 10.0  # per cent: accuracy of a guess among ten classes
     general=True,
 )
 def decide(experiment: ExperimentTables) -> Evidence:
-    """At every width below half the threshold, accuracy on noisy samples lies below 10 % and below
-    that on clean samples, intervals included. It fails if one of them is reversed.
+    """At every width below half the threshold, accuracy on noisy samples lies below that of a guess
+    among the experiment's classes and below that on clean samples, intervals included. It fails if
+    one of them is reversed.
     """
+    classes = class_count(experiment.config)
+    if classes is None:
+        raise TooLittleData("the number of classes, and so the accuracy of a guess, is not known")
+    chance = 100 / classes
     near = threshold(experiment, sides=False)
     widths, noisy = final_values(experiment, "accuracy", 0, "noisy")
     _, clean = final_values(experiment, "accuracy", 0, "clean")
@@ -34,21 +37,22 @@ def decide(experiment: ExperimentTables) -> Evidence:
     level, gap = (Curve.of(widths, values[small]) for values in (noisy, clean - noisy))
     drawn = _sampling_error(experiment, widths, level.mean / 100)
     below, low, high, at = smallest(
-        CHANCE - level.mean, np.hypot(level.error, 100 * drawn), level.freedom
+        chance - level.mean, np.hypot(level.error, 100 * drawn), level.freedom
     )
     apart, apart_low, apart_high, apart_at = smallest(gap.mean, gap.error, gap.freedom)
     where = f"at widths below {near / 2:g}"
     return combine(
         [
             compare(
-                CHANCE - below,
-                CHANCE - high,
-                CHANCE - low,
-                below=CHANCE,
+                chance - below,
+                chance - high,
+                chance - low,
+                below=chance,
                 unit="%",
                 subject=f"accuracy on noisy samples {where}, largest",
-                words=f"{where} the accuracy on noisy samples is at most {CHANCE - below:.3g} % "
-                f"(w = {widths[at]}), to lie below {CHANCE:g} %",
+                words=f"{where} the accuracy on noisy samples is at most {chance - below:.3g} % "
+                f"(w = {widths[at]}), to lie below {chance:g} %",
+                curve=level,
             ),
             compare(
                 apart,

@@ -2,23 +2,27 @@
 below it they do not.
 """
 
+import numpy as np
+
 from smoothdescent.tables.columns import describe
 from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.verdict.curves import LEVEL, Curve
+from smoothdescent.verdict.courses import Courses, courses
+from smoothdescent.verdict.curves import LEVEL
 from smoothdescent.verdict.evidence import (
-    FAILS,
-    HOLDS,
     Evidence,
     TooLittleData,
     absent,
+    attempt,
     combine,
     result_of,
     sentence,
 )
-from smoothdescent.verdict.peaks import peak
-from smoothdescent.verdict.reading import courses, threshold
+from smoothdescent.verdict.reading import threshold
 from smoothdescent.verdict.statement import CONVNET, statement
 
+COMPARABLE = (
+    1 / 3
+)  # of the height of the peaks past the threshold: a lower one below counts as none
 COLUMNS = ("test_error", "crossentropy", "jacobian_norm")
 
 
@@ -28,36 +32,46 @@ COLUMNS = ("test_error", "crossentropy", "jacobian_norm")
     general=True,
 )
 def decide(experiment: ExperimentTables) -> Evidence:
-    """For each of the three, more than half the widths past the threshold have a peak over epochs
-    and at least half the widths below it have none; fails if one is reversed. {PEAK} Over epochs,
-    any but the first and the last may hold the peak.
+    """For each of the three, more than half the widths from the threshold on have a peak over
+    epochs and at least half of those below it have none; it fails if one is reversed. Every run has
+    its own height. A width has a peak if the 95 % interval of the mean height over runs, less what
+    noise between evaluations adds to it, lies above zero. It has none if the interval ends below
+    what is visible: one percentage point of an error, a ratio of 1.1 of a norm, a tenth of the
+    course's range of the cross-entropy; below the threshold also if it ends below a third of the
+    mean height from the threshold on.
     """
-    near = threshold(experiment)
-    parts = []
-    for column in COLUMNS:
-        curves = courses(experiment, column)
-        past = [curve for width, curve in curves.items() if width >= near]
-        below = [curve for width, curve in curves.items() if width < near]
-        parts.append(_share(past, column, "past the threshold"))
-        parts.append(absent(_share(below, column, "below the threshold")))
-    return combine(parts)
+    return combine([attempt(_around_threshold, experiment, column) for column in COLUMNS])
 
 
-def _share(curves: list[Curve], column: str, where: str) -> Evidence:
-    """Return the evidence that most of the widths show a peak over epochs.
+def _around_threshold(experiment: ExperimentTables, column: str) -> Evidence:
+    near, found = threshold(experiment), courses(experiment, column)
+    past = found.heights.x >= near
+    comparable = COMPARABLE * found.heights.mean[past].mean() if past.any() else 0.0
+    return combine(
+        [
+            attempt(_share, found, past, 0.0, column, "past the threshold"),
+            absent(attempt(_share, found, ~past, comparable, column, "below the threshold")),
+        ]
+    )
 
-    It holds if more than half of them do, fails if half or more do not, each by the interval of its
-    own peak's height.
+
+def _share(
+    found: Courses, chosen: np.ndarray, comparable: float, column: str, where: str
+) -> Evidence:
+    """Return the evidence that most of the chosen widths [M] show a peak over epochs.
+
+    It holds if more than half of them do, and fails if half or more do not. A peak lower than
+    `comparable` counts as none, however visible.
     """
-    curves = [curve for curve in curves if len(curve.x) > 2]
-    if not curves:
-        raise TooLittleData(f"fewer than three epochs of the {describe(column).text} {where}")
-    results = [peak(curve, None, "", describe(column).difference_unit).result for curve in curves]
-    total, showing, lacking = len(results), results.count(HOLDS), results.count(FAILS)
     from scipy import stats
 
+    none = found.high <= np.maximum(found.visible, comparable)
+    total = int(chosen.sum())
+    if not total:
+        raise TooLittleData(f"no values of the {describe(column).text} {where}")
+    showing, lacking = (int(kind[chosen].sum()) for kind in ((found.low > 0) & ~none, none))
     interval = stats.binomtest(showing, total).proportion_ci(1 - LEVEL)
-    known = any(curve.freedom for curve in curves)
+    known = found.heights.known
     name = f"{describe(column).text} over epochs, widths {where}"
     words = f"{name}: {showing} of {total} peak, {lacking} do not"
     words += f", {total - showing - lacking} are undecided" if known else "; one seed only"
@@ -70,4 +84,5 @@ def _share(curves: list[Curve], column: str, where: str) -> Evidence:
         f"{name}, share with a peak",
         sentence(f"{words}."),
         showing / total,
+        curve=found.heights,
     )

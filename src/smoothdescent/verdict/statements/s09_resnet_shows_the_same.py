@@ -3,7 +3,7 @@ before the threshold.
 """
 
 from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.verdict.evidence import Evidence, combine, compare
+from smoothdescent.verdict.evidence import Evidence, attempt, combine, compare
 from smoothdescent.verdict.peaks import peak_location
 from smoothdescent.verdict.reading import final_error, threshold
 from smoothdescent.verdict.statement import RESNET, statement
@@ -15,17 +15,19 @@ from smoothdescent.verdict.statement import RESNET, statement
 )
 def decide(experiment: ExperimentTables) -> Evidence:
     """Statements 1, 2, 3, 6 and 8 hold for the ResNet18s, and the bootstrap interval of the test
-    error's peak ends at or before the threshold. It fails if one fails.
+    error's peak ends at or before the threshold. It fails if one fails. Statements 4 and 7 are left
+    out, since the paper's figures of ResNet18s do not tell clean from noisy samples; so is 5, since
+    14 says what accuracy does.
     """
     from smoothdescent.verdict.statements import STATEMENTS  # which imports this file
 
-    first, *others = (STATEMENTS[n].decide(experiment) for n in (1, 2, 3, 6, 8))
-    return combine([first, _peak_no_later(experiment), *others])
+    parts = [attempt(STATEMENTS[n].decide, experiment) for n in (1, 2, 3, 6, 8)]
+    return combine([parts[0], attempt(_peak_no_later, experiment), *parts[1:]])
 
 
 def _peak_no_later(experiment: ExperimentTables) -> Evidence:
-    near = threshold(experiment)
-    value, low, high = peak_location(final_error(experiment), near, "test_error")
+    near, curve = threshold(experiment), final_error(experiment)
+    value, low, high = peak_location(curve, near, "test_error")
     return compare(
         value,
         low,
@@ -35,4 +37,5 @@ def _peak_no_later(experiment: ExperimentTables) -> Evidence:
         unit="w",
         subject="test error, width of the peak",
         words=f"the test error peaks at w = {value:g}, the threshold is w = {near}",
+        curve=curve,
     )

@@ -3,7 +3,7 @@ corrupted classes.
 """
 
 from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.verdict.evidence import Evidence, absent, combine
+from smoothdescent.verdict.evidence import Evidence, absent, attempt, combine
 from smoothdescent.verdict.reading import error_peak
 from smoothdescent.verdict.statement import ASYMMETRIC, HEIGHT, statement
 
@@ -13,5 +13,6 @@ def decide(experiment: ExperimentTables) -> Evidence:
     """The test error on unperturbed classes has a peak, and that on corrupted classes fails to have
     one. {PEAK}
     """
-    unperturbed = error_peak(experiment, "test_error_unperturbed")
-    return combine([unperturbed, absent(error_peak(experiment, "test_error_corrupted"))])
+    unperturbed = attempt(error_peak, experiment, "test_error_unperturbed")
+    corrupted = attempt(error_peak, experiment, "test_error_corrupted")
+    return combine([unperturbed, absent(corrupted)])

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from smoothdescent.randomness import numpy_generator
-from smoothdescent.tables.experiment import ExperimentTables, final_history
+from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, result_of
 from smoothdescent.verdict.peaks import DRAWS
-from smoothdescent.verdict.reading import SIDES, by_width, training_samples
+from smoothdescent.verdict.reading import image_side, training_samples
 from smoothdescent.verdict.statement import CONVNET, RESNET, statement
 
 PAPER_THRESHOLDS = {"convnet": 15, "resnet18": 18}
@@ -29,18 +29,17 @@ def decide(experiment: ExperimentTables) -> Evidence:
     _require_paper_scale(config)
     if wanted is None:
         raise TooLittleData("the paper gives no threshold for this network")
-    widths, values = by_width(final_history(experiment), "train_accuracy_all", "history")
     if experiment.threshold is None:
         raise TooLittleData(experiment.threshold_note)
-    accuracy = config.get("threshold", {}).get("accuracy", 0.9995)
+    accuracy, statistic = experiment.fitting
+    by_width = experiment.late_accuracies.groupby("width")
+    widths, runs = np.array([*by_width.groups]), [group.to_numpy() for _, group in by_width]
 
     def first(*seeds: np.ndarray) -> float:
-        reached = [array.mean() >= accuracy for array in seeds]
-        return float(reached.index(True) if True in reached else len(reached))
+        fits = [getattr(np, statistic)(array) >= accuracy for array in seeds]
+        return float(max((k + 1 for k, fit in enumerate(fits) if not fit), default=0))
 
-    runs = [row[np.isfinite(row)] for row in values]
-    runs, kept = [r for r in runs if len(r)], [bool(len(r)) for r in runs]
-    steps = np.append(widths[kept], 2 * widths[-1])
+    steps = np.append(widths, 2 * widths[-1])
     value, low, high = float(experiment.threshold), -np.inf, np.inf
     if min(map(len, runs)) > 1:
         interval = stats.bootstrap(
@@ -75,7 +74,7 @@ def _require_paper_scale(config: dict[str, Any]) -> None:
     dataset, needs = data.get("dataset"), []
     if dataset != "cifar10":
         needs.append(f"data cifar10 (here {dataset})")
-    size = data.get("image_size") or SIDES.get(dataset, 0)
+    size = image_side(config)
     if size != PAPER_SCALE["image_size"]:
         needs.append(f"images of 32 pixels (here {size or 'unknown'})")
     samples = training_samples(config) or 0

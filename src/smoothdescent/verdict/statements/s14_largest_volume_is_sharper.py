@@ -7,7 +7,7 @@ import numpy as np
 from smoothdescent.tables.columns import NORMS
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, smallest
-from smoothdescent.verdict.evidence import Evidence, TooLittleData, combine, compare
+from smoothdescent.verdict.evidence import Evidence, TooLittleData, attempt, combine, compare
 from smoothdescent.verdict.reading import final_values, larger_volumes, measure_peak, subject
 from smoothdescent.verdict.statement import RESNET, statement
 
@@ -22,14 +22,15 @@ def decide(experiment: ExperimentTables) -> Evidence:
     peak. It fails if one is reversed. {PEAK}
     """
     largest = larger_volumes(experiment)[-1]
-    parts = [_extreme(experiment, column, largest) for column in ("accuracy", *NORMS)]
-    return combine([*parts, *(measure_peak(experiment, norm, largest) for norm in NORMS)])
+    parts = [attempt(_extreme, experiment, column, largest) for column in ("accuracy", *NORMS)]
+    peaks = [attempt(measure_peak, experiment, norm, largest) for norm in NORMS]
+    return combine([*parts, *peaks])
 
 
 def _extreme(experiment: ExperimentTables, column: str, largest: int) -> Evidence:
     """Compare a measure over the largest volume with every smaller one, paired by run."""
     x, far = final_values(experiment, column, largest)
-    means, errors, names, freedom = [], [], [], 0
+    means, errors, names, freedom = [], [], [], []
     for volume in experiment.volumes:
         if volume == largest:
             continue
@@ -41,8 +42,10 @@ def _extreme(experiment: ExperimentTables, column: str, largest: int) -> Evidenc
         means.append(curve.mean)
         errors.append(curve.error)
         names += [(volume, width) for width in curve.x]
-        freedom = curve.freedom
-    value, low, high, at = smallest(np.concatenate(means), np.concatenate(errors), freedom)
+        freedom.append(curve.freedom)
+    value, low, high, at = smallest(
+        np.concatenate(means), np.concatenate(errors), np.concatenate(freedom)
+    )
     volume, width = names[at]
     ratio = column != "accuracy"
     more = "times" if ratio else "percentage points"
@@ -57,4 +60,5 @@ def _extreme(experiment: ExperimentTables, column: str, largest: int) -> Evidenc
         f"ones by at least {np.exp(value) if ratio else value:.3g} {more} "
         f"(volume {volume}, w = {width})",
         logarithmic=ratio,
+        curve=Curve.of(x, far),
     )

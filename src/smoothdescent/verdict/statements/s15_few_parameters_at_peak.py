@@ -1,13 +1,13 @@
 """The width at which the Jacobian norm peaks has far fewer parameters than n d."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.verdict.evidence import HOLDS, Evidence, TooLittleData, compare
+from smoothdescent.verdict.evidence import HOLDS, UNDECIDED, Evidence, TooLittleData, compare
 from smoothdescent.verdict.peaks import peak, peak_location
-from smoothdescent.verdict.reading import SIDES, final_measure, training_samples
+from smoothdescent.verdict.reading import final_measure, image_side, training_samples
 from smoothdescent.verdict.statement import FIGURES_OF_MEASURES, statement
 
 FEWER = 0.1  # 'far fewer': by an order of magnitude
@@ -16,9 +16,9 @@ FEWER = 0.1  # 'far fewer': by an order of magnitude
 @statement(figures=FIGURES_OF_MEASURES, statistic="parameters at the peak over n d", general=True)
 def decide(experiment: ExperimentTables) -> Evidence:
     """Holds if the bootstrap interval of the ratio ends below one tenth, fails if it begins above.
-    Undecided without a peak.
+    Undecided, with the ratio and its interval, if the peak is not told from the noise.
     """
-    samples, side = training_samples(experiment.config), _image_side(experiment.config)
+    samples, side = training_samples(experiment.config), image_side(experiment.config)
     if samples is None or side is None:
         raise TooLittleData("the number of training samples or the images' size is not known")
     table = next((t for t in (experiment.history, experiment.sharpness) if "parameters" in t), None)
@@ -42,15 +42,9 @@ def decide(experiment: ExperimentTables) -> Evidence:
         subject="parameters where the Jacobian norm peaks over n d",
         words=f"the peak at w = {width:g} has {parameters[width]:.0f} parameters, {ratio:.3g} of "
         f"n d = {samples} x {3 * side**2}",
+        curve=curve,
     )
     if found.result != HOLDS:
-        # The location means nothing without a peak.
-        raise TooLittleData(f"{found.text} {evidence.text}")
+        # Without a peak there is no such width.
+        return replace(evidence, result=UNDECIDED, text=f"{found.text} {evidence.text}")
     return evidence
-
-
-def _image_side(config: dict[str, Any]) -> int | None:
-    """Return the height and width of the images in pixels, or None if it is not told."""
-    data = config.get("data", {})
-    side = data.get("image_size") or SIDES.get(data.get("dataset"))
-    return side or config.get("dataset", {}).get("size")
