@@ -88,7 +88,7 @@ def test_title_names_what_was_trained(name: str, title: str) -> None:
 
 
 def test_title_names_the_data_that_were_used() -> None:
-    config = make_config("convnet-cifar100", data={"dataset": "mine"})
+    config = make_config("convnet-cifar100", data={"dataset": "mine"}, dataset={})
     empty = pd.DataFrame()
     assert ExperimentTables("e", empty, empty, config).title == "ConvNet, mine"
     config["dataset"] = {"source": "procedural"}

@@ -110,10 +110,10 @@ class ExperimentTables:
         network = self.config["network"]
         network = {"convnet": "ConvNet", "resnet18": "ResNet18"}.get(network, network)
         dataset = self.config["data"]["dataset"]
-        dataset = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}.get(dataset, dataset)
-        source = self.config.get("dataset", {})
-        if source.get("source") == "procedural":
-            dataset = "procedural images"
+        names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+        if self.config.get("dataset", {}).get("source") == "procedural":
+            names.setdefault(dataset, "procedural images")
+        dataset = names.get(dataset, dataset)
         noise = self.config.get("noise")
         if noise is None:
             return f"{network}, {dataset}"
