@@ -269,7 +269,8 @@ def plain_network(family: str, width: int, image_size: int) -> nn.Module:
         for module in list(plain.modules()):
             for name, child in module.named_children():
                 if isinstance(child, ConvNorm):
-                    setattr(module, name, nn.Sequential(child.convolution, child.norm))
+                    skip = nn.AvgPool2d(1, child.skip) if child.skip > 1 else nn.Identity()
+                    setattr(module, name, nn.Sequential(skip, child.convolution, child.norm))
     expected = build(family, width=width, num_classes=CLASSES, image_size=image_size)
     assert count_parameters(plain) == count_parameters(expected)
     return plain.train()

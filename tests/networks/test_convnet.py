@@ -8,15 +8,6 @@ from smoothdescent.networks import convnet
 from smoothdescent.networks.convnet import ConvNet
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    """Numbers of threads: the kernels for few channels are for one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("image_size", [8, 16, 32])
 @pytest.mark.parametrize("width", [1, 3, 9])
 def test_values_and_gradients(width, image_size, threads):

@@ -5,6 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
+from smoothdescent.networks import resnet18
 from smoothdescent.networks.registry import build, count_parameters
 from smoothdescent.networks.resnet18 import ResNet18
 
@@ -67,3 +68,68 @@ def test_in_evaluation_mode_samples_do_not_depend_on_each_other():
     torch.testing.assert_close(network(x)[2:3], network(x[2:3]))
     network.train()
     assert not torch.allclose(network(x)[2:3], network(x[2:6])[:1])
+
+
+def test_it_keeps_to_the_kernels_that_it_began_with(monkeypatch):
+    calls = pytest.importorskip("smoothdescent.kernels.residual_calls")
+    network = ResNet18(3, 10)
+    assert network.kernels == "torch" and network.input_gradients(torch.ones(1), None) is None
+    for faster, chosen in ((True, "compiled"), (False, "torch")):
+        monkeypatch.setattr(calls, "are_faster", lambda *_, faster=faster: faster)
+        network.choose_kernels()
+        assert network.kernels == chosen
+        for wanted in ("compiled", "torch"):
+            network.choose_kernels(wanted)
+            assert network.kernels == wanted
+
+
+def test_compiled_kernels_evaluate_square_images_in_evaluation_mode():
+    pytest.importorskip("smoothdescent.kernels.residual_calls")
+    network, images = ResNet18(2, 10), torch.randn(5, 3, 16, 16)
+    network.choose_kernels("compiled")
+    assert not network.uses_compiled(images)
+    network.eval()
+    assert network.uses_compiled(images) and not network.uses_compiled(images[..., :8])
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), network.layers(images), rtol=1e-4, atol=1e-5)
+    network.stem.train()
+    assert not network.uses_compiled(images)
+
+
+def replace_norm(network):
+    network.stages[1][0].first.norm.eps = 1e-3
+
+
+def smooth(network):
+    network.stages[0][1].shortcut = nn.ReLU()
+
+
+def watch(network):
+    network.stem.norm.register_forward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize("change", [replace_norm, smooth, watch, ResNet18.half])
+def test_a_network_that_was_changed_is_not_compiled(change):
+    pytest.importorskip("smoothdescent.kernels.residual_calls")
+    network = ResNet18(2, 10).to(memory_format=torch.channels_last)
+    network.choose_kernels("compiled")
+    optimizer = torch.optim.Adam(network.parameters())
+    assert network.training_step(optimizer) is not None
+    change(network)
+    assert network.training_step(optimizer) is None
+    network.choose_kernels("compiled")
+    assert network.kernels == "torch"
+
+
+def test_several_threads_a_subclass_or_no_numba(monkeypatch, threads):
+    class Other(ResNet18):
+        pass
+
+    for network in (ResNet18(2, 10), Other(2, 10)):
+        network.choose_kernels("compiled")
+        compiled = threads == 1 and type(network) is ResNet18
+        assert network.kernels == ("compiled" if compiled else "torch")
+    network = ResNet18(2, 10)
+    monkeypatch.setattr(resnet18, "calls", lambda: None)
+    network.choose_kernels("compiled")
+    assert network.kernels == "torch"

@@ -4,6 +4,9 @@ PyTorch's batch norm walks through channels-last images a pixel at a time; with 
 two thirds of the time of training a ResNet. Here several pixels form one row, so that sums and
 products run over whole vectors; the function is the same. In evaluation mode batch norm is a fixed
 affine map of each channel, which is folded into the convolution before it.
+
+Narrow ResNets in one thread are compiled as a whole (`kernels.residual`); this is for wider ones,
+for several threads and for processes without numba.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,10 +52,22 @@ def are_faster(network: ConvNet, size: int) -> bool:
         logits = plain.layers(images.permute(0, 3, 1, 2))
         functional.cross_entropy(logits, labels).backward()
 
-    question = (
-        f"convnet-{channels}-{width}-{size}-{classes}-{str(weight.dtype)[6:]}-"
-        f"{binding.get_host_cpu_name()}-torch-{torch.__version__}"
+    return compiled_wins(
+        f"convnet-{channels}-{width}-{size}-{classes}", weight.dtype, compiled, torchs
     )
+
+
+def compiled_wins(
+    network: str, dtype: torch.dtype, compiled: Callable[[], None], torchs: Callable[[], None]
+) -> bool:
+    """Return whether compiled kernels are faster than PyTorch's on this machine.
+
+    Args:
+        network: what both compute, and all numbers of it that change their times.
+        dtype: float32 or float64.
+        compiled, torchs: take a step of its training.
+    """
+    question = f"{network}-{str(dtype)[6:]}-{binding.get_host_cpu_name()}-torch-{torch.__version__}"
     contestants = {"compiled": compiled, "torch": torchs}
     return fastest(question, contestants, needed=WORTH) == "compiled"
 
@@ -136,7 +148,7 @@ class TrainingStep:
             and len(groups) == 1
             and groups[0]["params"] == list(network.parameters())
             and all(parameter.requires_grad for parameter in network.parameters())
-            and all(_ordered(tensor).is_contiguous() for tensor in _tensors(network))
+            and all(ordered(tensor).is_contiguous() for tensor in _tensors(network))
             and groups[0]["momentum"] > 0
             and not any(groups[0][key] for key in ("dampening", "weight_decay", "nesterov"))
             and not groups[0]["maximize"]
@@ -174,14 +186,14 @@ def _tensors(network: ConvNet) -> list[torch.Tensor]:
     return [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
 
 
-def _ordered(tensor: torch.Tensor) -> torch.Tensor:
+def ordered(tensor: torch.Tensor) -> torch.Tensor:
     """View the weights of a convolution as [out, 3, 3, in], and leave others as they are."""
     return tensor.detach().permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor.detach()
 
 
 def _flat(tensors: Iterable[torch.Tensor]) -> tuple[np.ndarray, ...]:
     """Return one-dimensional arrays; copies of convolutions' weights that are not channels-last."""
-    return tuple(_ordered(tensor).contiguous().numpy().reshape(-1) for tensor in tensors)
+    return tuple(ordered(tensor).contiguous().numpy().reshape(-1) for tensor in tensors)
 
 
 def _shape(pixels: torch.Tensor) -> tuple[int, int, int]:

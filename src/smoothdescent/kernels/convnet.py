@@ -16,8 +16,6 @@ are one-dimensional, in C order of the shapes given; weights of convolutions are
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from smoothdescent.kernels.cache import cached
@@ -35,6 +33,7 @@ from smoothdescent.kernels.layout import (
     winners_apart,
     write,
 )
+from smoothdescent.kernels.loss import loss
 from smoothdescent.kernels.tiles import (
     VECTOR,
     add,
@@ -86,7 +85,7 @@ def run(task, shape, images, labels, weights, memory, outputs, momenta, rate, mo
     pack(x2, x3, s2, w2)
     pack(x3, x4, s3, w3)
     pack_tiles(w4, linear.taps, len(b4), 1)
-    pack_turned(w0, s0.backward, channels, len(b0))
+    pack_turned(w0, s0.backward, channels, len(b0), 9)
     if step:
         clear(s0)
         clear(s1)
@@ -106,7 +105,7 @@ def run(task, shape, images, labels, weights, memory, outputs, momenta, rate, mo
             for k in range(block * len(b4)):
                 outputs[0][start * len(b4) + k] = linear.logits[k]
         if backward:
-            _loss(linear, labels[start : start + block], len(b4), count if step else 1, sums)
+            loss(linear.logits, labels[start : start + block], len(b4), count if step else 1, sums)
             _linear_gradients(x4, linear, w4, block, step)
             _gradients(x3, x4, s3, block, step)
             _gradients(x2, x3, s2, block, step)
@@ -183,30 +182,6 @@ def _logits(first, nothing, x, linear, bias):
         sums = multiply_add(sums, load(x.lanes, (9 * f + 4) * BLOCK, 2), linear.taps, tap)
         tap += len(sums) // 2
     scatter(linear.logits, first, len(bias), sums)
-
-
-@inner
-def _loss(linear, labels, classes, mean_of, sums):
-    """Turn logits into the gradient of the cross-entropy, and add to the sums of a step.
-
-    In float64, which costs nothing and keeps the gradients of a network that interpolates: float32
-    rounds 1 - p to a multiple of 6e-8.
-    """
-    for n in range(len(labels)):
-        row = linear.logits[n * classes : (n + 1) * classes]
-        label, best = labels[n], 0
-        for c in range(classes):
-            if row[c] > row[best]:
-                best = c
-        highest = np.float64(row[best])
-        total = 0.0
-        for c in range(classes):
-            total += math.exp(row[c] - highest)
-        sums[0] += math.log(total) + highest - row[label]
-        sums[1] += best == label
-        for c in range(classes):
-            share = math.exp(row[c] - highest) / total
-            row[c] = (share - (c == label)) / mean_of
 
 
 @inner

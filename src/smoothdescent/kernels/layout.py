@@ -169,14 +169,14 @@ def pack_tiles(weights, tiles, outputs, taps):
 
 
 @inner
-def pack_turned(weights, tiles, inputs, outputs):
-    """Turn [out, 3, 3, in] round, into [in / R, out, 3, 3, R]."""
+def pack_turned(weights, tiles, inputs, outputs, taps):
+    """Turn [out, taps, in] round, into [in / R, out, taps, R], the last tap first."""
     at = 0
     for first in range(0, inputs, ROWS):
         for o in range(outputs):
-            for k in range(8, -1, -1):
+            for k in range(taps - 1, -1, -1):
                 for i in range(first, min(first + ROWS, inputs)):
-                    tiles[at] = weights[(o * 9 + k) * inputs + i]
+                    tiles[at] = weights[(o * taps + k) * inputs + i]
                     at += 1
 
 

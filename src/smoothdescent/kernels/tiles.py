@@ -86,6 +86,25 @@ def load(context, array, index, columns):
     return tile(array, types.intp, columns), generate
 
 
+@intrinsic(prefer_literal=True)
+def load_rows(context, array, index, step, like, columns):
+    """Return a tile of as many vectors as `like` has, row r from `index` + r `step`.
+
+    Each row has `columns` (a literal) of them.
+    """
+    width = columns.literal_value
+
+    def generate(context, builder, signature, arguments):
+        at = _Pointer(context, builder, signature, arguments, 0, 1)
+        vectors = [
+            at.load_vector(k % width * VECTOR, _times(builder, arguments[2], k // width))
+            for k in range(len(like))
+        ]
+        return cgutils.pack_array(builder, vectors)
+
+    return like(array, types.intp, types.intp, like, columns), generate
+
+
 @intrinsic
 def repeat(context, array, index, like):
     """Return a tile of the shape of `like`, [R, 2], whose row r is array[index + r] repeated."""
@@ -128,6 +147,63 @@ def plus(context, tile, other):
 
 
 @intrinsic
+def add_products(context, tile, a, b):
+    """Return tile + a * b, vector by vector."""
+
+    def generate(context, builder, signature, arguments):
+        vectors = zip(*(cgutils.unpack_tuple(builder, each) for each in arguments), strict=True)
+        return cgutils.pack_array(builder, [_fma(builder, a, b, c) for c, a, b in vectors])
+
+    return tile(tile, tile, tile), generate
+
+
+@intrinsic
+def add_outer(context, tile, rows, columns):
+    """Return tile[r, c] + rows[r] * columns[c], all of them vectors."""
+
+    def generate(context, builder, signature, arguments):
+        vectors, rows, columns = (cgutils.unpack_tuple(builder, each) for each in arguments)
+        pairs = [(row, column) for row in rows for column in columns]
+        result = [_fma(builder, *pair, v) for pair, v in zip(pairs, vectors, strict=True)]
+        return cgutils.pack_array(builder, result)
+
+    return tile(tile, rows, columns), generate
+
+
+@intrinsic
+def add_totals(context, array, index, step, apart, tile, rows):
+    """Add the sum of each vector of a tile [R, C] to an array: at `index` + r `step` + c `apart`.
+
+    `rows` is a tile of R vectors.
+    """
+    columns = len(tile) // len(rows)
+
+    def generate(context, builder, signature, arguments):
+        at = _Pointer(context, builder, signature, arguments, 0, 1)
+        for k, vector in enumerate(cgutils.unpack_tuple(builder, arguments[4])):
+            r, c = divmod(k, columns)
+            offset = _times(builder, arguments[2], r)
+            place = at.at(0, builder.add(offset, _times(builder, arguments[3], c)))
+            builder.store(builder.fadd(builder.load(place), _total(builder, vector)), place)
+        return context.get_dummy_value()
+
+    return types.void(array, *(types.intp,) * 3, tile, rows), generate
+
+
+@intrinsic
+def total(context, tile):
+    """Return the sum of all numbers of a tile."""
+
+    def generate(context, builder, signature, arguments):
+        first, *others = cgutils.unpack_tuple(builder, arguments[0])
+        for other in others:
+            first = builder.fadd(first, other)
+        return _total(builder, first)
+
+    return tile.dtype.dtype(tile), generate
+
+
+@intrinsic
 def keep_larger(context, best, places, tile, place):
     """Return, number by number, the larger of `best` and `tile`, and the place where it was found.
 
@@ -164,6 +240,20 @@ def rectify(context, tile):
         return cgutils.pack_array(builder, result)
 
     return tile(tile), generate
+
+
+@intrinsic
+def pass_rectified(context, tile, gradient):
+    """Return the gradient where a rectified tile is not 0, and 0 elsewhere; NaN lets it pass."""
+
+    def generate(context, builder, signature, arguments):
+        vectors, gradient = (cgutils.unpack_tuple(builder, each) for each in arguments)
+        zero = ir.Constant(vectors[0].type, None)
+        flat = [builder.fcmp_ordered("<=", vector, zero) for vector in vectors]
+        result = [builder.select(no, zero, g) for no, g in zip(flat, gradient, strict=True)]
+        return cgutils.pack_array(builder, result)
+
+    return tile(tile, tile), generate
 
 
 @intrinsic
@@ -312,6 +402,19 @@ def _repeated(builder: ir.IRBuilder, number: ir.Value, vector: ir.VectorType) ->
     nothing = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(nothing, number, _INDEX(0))
     return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(_INDEX, VECTOR), None))
+
+
+def _total(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    """Return the sum of a vector's numbers, in halves."""
+    width = VECTOR
+    while width > 1:
+        width //= 2
+        order = ir.Constant(
+            ir.VectorType(_INDEX, VECTOR), [(k + width) % VECTOR for k in range(VECTOR)]
+        )
+        upper = builder.shuffle_vector(vector, vector, order)
+        vector = builder.fadd(vector, upper)
+    return builder.extract_element(vector, _INDEX(0))
 
 
 def _times(builder: ir.IRBuilder, step: ir.Value, count: int) -> ir.Value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
 
@@ -11,13 +10,12 @@ import torch
 from torch import nn
 
 from smoothdescent.errors import UserError
+from smoothdescent.networks.compiled import Compilable
 
-WIDEST_COMPILED = 32  # base width; none beyond was seen to gain from compiled kernels
-COMPILED, TORCH = "compiled", "torch"  # kernels
 SMALLEST_IMAGE = 8  # three 2x2 poolings leave one pixel
 
 
-class ConvNet(nn.Module):
+class ConvNet(Compilable):
     """Four 3x3 convolutions with w, 2w, 4w and 8w channels, max-pooling and one linear layer.
 
     Each convolution (stride 1, padding 1, bias) is followed by ReLU; 2x2 max-pooling follows stages
@@ -33,6 +31,8 @@ class ConvNet(nn.Module):
     Raises:
         UserError: the image size is not a multiple of 8.
     """
+
+    WIDEST_COMPILED = 32  # none beyond was seen to gain
 
     def __init__(self, width: int, num_classes: int, image_size: int, in_channels: int = 3):
         super().__init__()
@@ -50,8 +50,7 @@ class ConvNet(nn.Module):
         # The pooling of stage 4 and the last one are one: a maximum of maxima.
         self.last_pool = nn.MaxPool2d(2 * image_size // SMALLEST_IMAGE)
         self.linear = nn.Linear(channels[-1], num_classes)
-        self.kernels = TORCH
-        self._image_size = image_size
+        self._width, self._image_size = width, image_size
         self._as_built = repr(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,63 +69,11 @@ class ConvNet(nn.Module):
         x = torch.relu(self.last_pool(fourth(x)))
         return self.linear(x.flatten(1))
 
-    def choose_kernels(self, wanted: str | None = None) -> None:
-        """Use from now on the kernels that are faster on this machine.
-
-        Args:
-            wanted: those that a run was begun with. It keeps to them, because others round
-                differently, unless this process lacks them.
-        """
-        compiled = self._can_be_compiled() and wanted != TORCH
-        if compiled and wanted != COMPILED:
-            compiled = calls().are_faster(self, self._image_size)
-        self.kernels = COMPILED if compiled else TORCH
-
-    def uses_compiled(self, x: torch.Tensor) -> bool:
-        """Return whether images [N, C, H, W] are evaluated by compiled kernels."""
-        return (
-            self.kernels == COMPILED
-            and x.dtype == self.linear.weight.dtype
-            and x.device.type == "cpu"
-            and torch.get_num_threads() == 1
-            and not torch.is_autocast_enabled("cpu")
-        )
-
-    def input_gradients(
-        self, x: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return logits and each image's gradient of its own cross-entropy; None if not compiled.
-
-        Args:
-            x: [N, C, H, W].
-            labels: int64 [N].
-        """
-        return calls().input_gradients(self, x, labels) if self.uses_compiled(x) else None
-
-    def training_step(self, optimizer: torch.optim.Optimizer) -> Callable[..., None] | None:
-        """Return a compiled step of training, `kernels.calls.TrainingStep`; None if there is none.
-
-        Args:
-            optimizer: over the network's parameters.
-        """
-        if self.kernels != COMPILED or not self._can_be_compiled():
-            return None
-        step = calls().TrainingStep
-        return step(self, optimizer) if step.can_take(self, optimizer) else None
-
     def _can_be_compiled(self) -> bool:
-        """Return whether the network is still as it was built, and in a process of one thread."""
-        weight = self.linear.weight
-        return (
-            type(self) is ConvNet
-            and repr(self) == self._as_built
-            and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
-            and self.convolutions[0].out_channels <= WIDEST_COMPILED
-            and weight.device.type == "cpu"
-            and weight.dtype in (torch.float32, torch.float64)
-            and torch.get_num_threads() == 1
-            and calls() is not None
-        )
+        return type(self) is ConvNet and super()._can_be_compiled()
+
+    def _calls(self) -> ModuleType | None:
+        return calls()
 
 
 @functools.cache

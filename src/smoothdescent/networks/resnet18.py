@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
+from types import ModuleType
 
 import torch
 from torch import nn
 
 from smoothdescent.kernels.batch_norm import ConvNorm
+from smoothdescent.networks.compiled import Compilable
 
 
 class BasicBlock(nn.Module):
@@ -29,7 +32,7 @@ class BasicBlock(nn.Module):
         return torch.relu(y + self.shortcut(x))
 
 
-class ResNet18(nn.Module):
+class ResNet18(Compilable):
     """A 3x3 stem with w channels, four stages of two basic blocks, and one linear layer.
 
     The stages have w, 2w, 4w and 8w channels; from the second on they begin with stride 2. The stem
@@ -40,9 +43,12 @@ class ResNet18(nn.Module):
         width: base width w >= 1.
         num_classes: number of outputs.
         in_channels: colour channels of the inputs, which may have any size.
+        image_size: the one with which kernels are compared.
     """
 
-    def __init__(self, width: int, num_classes: int, in_channels: int = 3):
+    WIDEST_COMPILED = 12  # at 16 both take the same time
+
+    def __init__(self, width: int, num_classes: int, in_channels: int = 3, image_size: int = 32):
         super().__init__()
         channels = [width, width, 2 * width, 4 * width, 8 * width]
         self.stem = ConvNorm(in_channels, width, 3)
@@ -56,8 +62,41 @@ class ResNet18(nn.Module):
             )
         )
         self.linear = nn.Linear(channels[-1], num_classes)
+        self._width, self._image_size = width, image_size
+        self._as_built = repr(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [N, C, H, W] to logits [N, num_classes]."""
+        if not torch.is_grad_enabled() and self.uses_compiled(x):
+            return calls().logits(self, x)
+        return self.layers(x)
+
+    def layers(self, x: torch.Tensor) -> torch.Tensor:
+        """Do the same with PyTorch's kernels."""
         x = self.stages(torch.relu(self.stem(x)))
         return self.linear(x.mean(dim=(2, 3)))
+
+    def uses_compiled(self, x: torch.Tensor) -> bool:
+        """Return whether images [N, C, H, W] are evaluated by compiled kernels."""
+        return (
+            super().uses_compiled(x)
+            and x.shape[2] == x.shape[3]
+            and x.shape[1] == self.stem.convolution.in_channels
+            and not any(module.training for module in self.modules())
+        )
+
+    def _can_be_compiled(self) -> bool:
+        return type(self) is ResNet18 and super()._can_be_compiled()
+
+    def _calls(self) -> ModuleType | None:
+        return calls()
+
+
+@functools.cache
+def calls() -> ModuleType | None:
+    """Import the compiled kernels; None without numba, whose import takes long."""
+    try:
+        from smoothdescent.kernels import residual_calls
+    except ImportError:  # PyTorch's kernels do the same more slowly
+        return None
+    return residual_calls
