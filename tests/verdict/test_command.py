@@ -164,7 +164,7 @@ def test_a_diverged_run_is_told(tmp_path):
     write_table(folder / "sharpness.parquet", table, {"config_hash": metadata["config_hash"]})
     verdict(tmp_path, folder)
     text = (tmp_path / "verdict.md").read_text()
-    assert "3 seed(s), 1 run(s) with values that are not finite left out" in text
+    assert "3 seed(s); 1 run(s) with values that are not finite left out" in text
     findings = read_table(tmp_path / "verdict.parquet").to_pandas().set_index("number")
     assert findings.loc[2, "result"] == "holds"
 
