@@ -31,6 +31,7 @@ def test_without_gradients(threads):
         torch.testing.assert_close(network(images), plain_convnet(network, images))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_network_keeps_to_the_kernels_that_it_began_with(monkeypatch):
     calls = pytest.importorskip("smoothdescent.kernels.calls")
     network = ConvNet(3, 10, 16)
@@ -60,6 +61,7 @@ def watch(network):
     network.linear.register_forward_hook(lambda *_: None)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("change", [average_pool, dilate, normalise, watch, ConvNet.half])
 def test_a_network_that_was_changed_is_not_compiled(change):
     network = ConvNet(3, 10, 16).to(memory_format=torch.channels_last)
@@ -72,6 +74,7 @@ def test_a_network_that_was_changed_is_not_compiled(change):
     assert network.kernels == "torch"
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_subclass_computes_what_it_says():
     class Doubled(ConvNet):
         def forward(self, x):

@@ -70,6 +70,7 @@ def test_in_evaluation_mode_samples_do_not_depend_on_each_other():
     assert not torch.allclose(network(x)[2:3], network(x[2:6])[:1])
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_it_keeps_to_the_kernels_that_it_began_with(monkeypatch):
     calls = pytest.importorskip("smoothdescent.kernels.residual_calls")
     network = ResNet18(3, 10)
@@ -83,6 +84,7 @@ def test_it_keeps_to_the_kernels_that_it_began_with(monkeypatch):
             assert network.kernels == wanted
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_compiled_kernels_evaluate_square_images_in_evaluation_mode():
     pytest.importorskip("smoothdescent.kernels.residual_calls")
     network, images = ResNet18(2, 10), torch.randn(5, 3, 16, 16)
@@ -108,6 +110,7 @@ def watch(network):
     network.stem.norm.register_forward_hook(lambda *_: None)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("change", [replace_norm, smooth, watch, ResNet18.half])
 def test_a_network_that_was_changed_is_not_compiled(change):
     pytest.importorskip("smoothdescent.kernels.residual_calls")
