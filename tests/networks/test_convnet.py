@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks.references import plain_convnet
 
-from smoothdescent.networks import convnet
+from smoothdescent.networks import compiled
 from smoothdescent.networks.convnet import ConvNet
 
 
@@ -89,6 +89,6 @@ def test_several_threads_or_no_numba(monkeypatch, threads):
     network = ConvNet(3, 10, 16)
     network.choose_kernels("compiled")
     assert network.kernels == ("compiled" if threads == 1 else "torch")
-    monkeypatch.setattr(convnet, "calls", lambda: None)
+    monkeypatch.setattr(compiled, "kernels", lambda name: None)
     network.choose_kernels("compiled")
     assert network.kernels == "torch"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from llvmlite import binding
+from torch import nn
 from torch.nn import functional
 
 from smoothdescent.kernels import convnet as kernel
@@ -146,9 +147,7 @@ class TrainingStep:
         return (
             type(optimizer) is torch.optim.SGD
             and len(groups) == 1
-            and groups[0]["params"] == list(network.parameters())
-            and all(parameter.requires_grad for parameter in network.parameters())
-            and all(ordered(tensor).is_contiguous() for tensor in _tensors(network))
+            and trains_all(network, optimizer)
             and groups[0]["momentum"] > 0
             and not any(groups[0][key] for key in ("dampening", "weight_decay", "nesterov"))
             and not groups[0]["maximize"]
@@ -189,6 +188,17 @@ def _tensors(network: ConvNet) -> list[torch.Tensor]:
 def ordered(tensor: torch.Tensor) -> torch.Tensor:
     """View the weights of a convolution as [out, 3, 3, in], and leave others as they are."""
     return tensor.detach().permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor.detach()
+
+
+def trains_all(network: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether an optimiser trains all of a network, and its weights lie channels-last."""
+    trained = [each for group in optimizer.param_groups for each in group["params"]]
+    parameters = list(network.parameters())
+    return (
+        list(map(id, trained)) == list(map(id, parameters))
+        and all(each.requires_grad for each in parameters)
+        and all(ordered(each).is_contiguous() for each in parameters)
+    )
 
 
 def _flat(tensors: Iterable[torch.Tensor]) -> tuple[np.ndarray, ...]:

@@ -80,7 +80,7 @@ def run(task, shape, images, labels, weights, memory, outputs, momenta, rate, mo
     # Written out: a compiler takes long for what indexes a tuple in a loop.
     (x0, x1, x2, x3, x4), (s0, s1, s2, s3) = x, stages
     step, backward = task == TRAINING_STEP, task != LOGITS
-    pack(x0, x1, s0, w0)
+    pack_tiles(w0, s0.taps, len(b0), 9)
     pack(x1, x2, s1, w1)
     pack(x2, x3, s2, w2)
     pack(x3, x4, s3, w3)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from smoothdescent.kernels import residual as kernel
-from smoothdescent.kernels.calls import compiled_wins, ordered
+from smoothdescent.kernels.calls import compiled_wins, ordered, trains_all
 from smoothdescent.kernels.layout import BLOCK
 from smoothdescent.kernels.residual_layout import Plan, plan
 
@@ -132,14 +132,8 @@ class TrainingStep:
 
     @staticmethod
     def can_take(network: ResNet18, optimizer: torch.optim.Optimizer) -> bool:
-        """Return whether an optimiser trains all of a network, and its weights lie as they must."""
-        trained = [each for group in optimizer.param_groups for each in group["params"]]
-        parameters = list(network.parameters())
-        return (
-            list(map(id, trained)) == list(map(id, parameters))
-            and all(each.requires_grad for each in parameters)
-            and all(ordered(each).is_contiguous() for each in parameters)
-        )
+        """Return whether the step is that of an optimiser: any that trains all of a network."""
+        return trains_all(network, optimizer)
 
     @torch.no_grad()
     def __call__(

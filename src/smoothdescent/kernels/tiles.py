@@ -234,10 +234,7 @@ def rectify(context, tile):
 
     def generate(context, builder, signature, arguments):
         vectors = cgutils.unpack_tuple(builder, arguments[0])
-        zero = ir.Constant(vectors[0].type, None)
-        flat = [builder.fcmp_ordered("<=", vector, zero) for vector in vectors]
-        result = [builder.select(no, zero, v) for no, v in zip(flat, vectors, strict=True)]
-        return cgutils.pack_array(builder, result)
+        return _where_not_flat(builder, vectors, vectors)
 
     return tile(tile), generate
 
@@ -247,11 +244,7 @@ def pass_rectified(context, tile, gradient):
     """Return the gradient where a rectified tile is not 0, and 0 elsewhere; NaN lets it pass."""
 
     def generate(context, builder, signature, arguments):
-        vectors, gradient = (cgutils.unpack_tuple(builder, each) for each in arguments)
-        zero = ir.Constant(vectors[0].type, None)
-        flat = [builder.fcmp_ordered("<=", vector, zero) for vector in vectors]
-        result = [builder.select(no, zero, g) for no, g in zip(flat, gradient, strict=True)]
-        return cgutils.pack_array(builder, result)
+        return _where_not_flat(builder, *(cgutils.unpack_tuple(builder, a) for a in arguments))
 
     return tile(tile, tile), generate
 
@@ -396,6 +389,16 @@ class _Pointer:
     def store_vector(self, value: ir.Value, constant: int, offset: ir.Value | None = None) -> None:
         """Store a vector."""
         self.builder.store(value, self._vector(constant, offset), align=self.alignment)
+
+
+def _where_not_flat(
+    builder: ir.IRBuilder, tests: list[ir.Value], values: list[ir.Value]
+) -> ir.Value:
+    """Return values, and 0 where ReLU of what is tested is flat: not where that is NaN."""
+    zero = ir.Constant(values[0].type, None)
+    flat = [builder.fcmp_ordered("<=", test, zero) for test in tests]
+    result = [builder.select(no, zero, value) for no, value in zip(flat, values, strict=True)]
+    return cgutils.pack_array(builder, result)
 
 
 def _repeated(builder: ir.IRBuilder, number: ir.Value, vector: ir.VectorType) -> ir.Value:

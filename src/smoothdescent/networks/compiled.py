@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -14,13 +17,23 @@ COMPILED, TORCH = "compiled", "torch"  # kernels
 class Compilable(nn.Module):
     """A network that compiled kernels may compute where they are faster; see `choose_kernels`.
 
-    Its class has a `WIDEST_COMPILED`, the base width up to which they are tried, and the methods
-    `_calls`, `_width` and `_image_size`. Its last layer is `linear`.
+    Its class says how PyTorch computes it (`layers`), in which module of `kernels` the compiled
+    ones are (`KERNELS`), and up to which base width they are tried (`WIDEST_COMPILED`). It has a
+    `_width` and an `_image_size`; its last layer is `linear`.
     """
+
+    KERNELS: ClassVar[str]
+    WIDEST_COMPILED: ClassVar[int]
 
     def __init__(self):
         super().__init__()
         self.kernels = TORCH
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [N, C, H, W] to logits [N, num_classes]."""
+        if not torch.is_grad_enabled() and self.uses_compiled(x):
+            return kernels(self.KERNELS).logits(self, x)
+        return self.layers(x)
 
     def choose_kernels(self, wanted: str | None = None) -> None:
         """Use from now on the kernels that are faster on this machine.
@@ -31,7 +44,7 @@ class Compilable(nn.Module):
         """
         compiled = self._can_be_compiled() and wanted != TORCH
         if compiled and wanted != COMPILED:
-            compiled = self._calls().are_faster(self, self._image_size)
+            compiled = kernels(self.KERNELS).are_faster(self, self._image_size)
         self.kernels = COMPILED if compiled else TORCH
 
     def uses_compiled(self, x: torch.Tensor) -> bool:
@@ -53,7 +66,9 @@ class Compilable(nn.Module):
             x: [N, C, H, W].
             labels: int64 [N].
         """
-        return self._calls().input_gradients(self, x, labels) if self.uses_compiled(x) else None
+        if not self.uses_compiled(x):
+            return None
+        return kernels(self.KERNELS).input_gradients(self, x, labels)
 
     def training_step(self, optimizer: torch.optim.Optimizer) -> Callable[..., None] | None:
         """Return a compiled step of training, a `TrainingStep`; None if there is none.
@@ -63,12 +78,8 @@ class Compilable(nn.Module):
         """
         if self.kernels != COMPILED or not self._can_be_compiled():
             return None
-        step = self._calls().TrainingStep
+        step = kernels(self.KERNELS).TrainingStep
         return step(self, optimizer) if step.can_take(self, optimizer) else None
-
-    def _calls(self) -> ModuleType | None:
-        """Import the compiled kernels; None without numba, whose import takes long."""
-        raise NotImplementedError
 
     def _can_be_compiled(self) -> bool:
         """Return whether the network is still as it was built, and in a process of one thread."""
@@ -80,5 +91,14 @@ class Compilable(nn.Module):
             and weight.device.type == "cpu"
             and weight.dtype in (torch.float32, torch.float64)
             and torch.get_num_threads() == 1
-            and self._calls() is not None
+            and kernels(self.KERNELS) is not None
         )
+
+
+@functools.cache
+def kernels(name: str) -> ModuleType | None:
+    """Import compiled kernels; None without numba, whose import takes long."""
+    try:
+        return importlib.import_module(f"smoothdescent.kernels.{name}")
+    except ImportError:  # PyTorch's kernels do the same more slowly
+        return None

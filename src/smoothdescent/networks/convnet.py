@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from itertools import pairwise
-from types import ModuleType
 
 import torch
 from torch import nn
@@ -32,6 +30,7 @@ class ConvNet(Compilable):
         UserError: the image size is not a multiple of 8.
     """
 
+    KERNELS = "calls"
     WIDEST_COMPILED = 32  # none beyond was seen to gain
 
     def __init__(self, width: int, num_classes: int, image_size: int, in_channels: int = 3):
@@ -53,12 +52,6 @@ class ConvNet(Compilable):
         self._width, self._image_size = width, image_size
         self._as_built = repr(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map images [N, C, H, W] to logits [N, num_classes]."""
-        if not torch.is_grad_enabled() and self.uses_compiled(x):
-            return calls().logits(self, x)
-        return self.layers(x)
-
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Do the same with PyTorch's kernels."""
         first, second, third, fourth = self.convolutions
@@ -71,16 +64,3 @@ class ConvNet(Compilable):
 
     def _can_be_compiled(self) -> bool:
         return type(self) is ConvNet and super()._can_be_compiled()
-
-    def _calls(self) -> ModuleType | None:
-        return calls()
-
-
-@functools.cache
-def calls() -> ModuleType | None:
-    """Import the compiled kernels; None without numba, whose import takes long."""
-    try:
-        from smoothdescent.kernels import calls
-    except ImportError:  # PyTorch's kernels do the same more slowly
-        return None
-    return calls

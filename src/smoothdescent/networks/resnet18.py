@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from itertools import pairwise
-from types import ModuleType
 
 import torch
 from torch import nn
@@ -46,6 +44,7 @@ class ResNet18(Compilable):
         image_size: the one with which kernels are compared.
     """
 
+    KERNELS = "residual_calls"
     WIDEST_COMPILED = 12  # at 16 both take the same time
 
     def __init__(self, width: int, num_classes: int, in_channels: int = 3, image_size: int = 32):
@@ -65,12 +64,6 @@ class ResNet18(Compilable):
         self._width, self._image_size = width, image_size
         self._as_built = repr(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map images [N, C, H, W] to logits [N, num_classes]."""
-        if not torch.is_grad_enabled() and self.uses_compiled(x):
-            return calls().logits(self, x)
-        return self.layers(x)
-
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Do the same with PyTorch's kernels."""
         x = self.stages(torch.relu(self.stem(x)))
@@ -87,16 +80,3 @@ class ResNet18(Compilable):
 
     def _can_be_compiled(self) -> bool:
         return type(self) is ResNet18 and super()._can_be_compiled()
-
-    def _calls(self) -> ModuleType | None:
-        return calls()
-
-
-@functools.cache
-def calls() -> ModuleType | None:
-    """Import the compiled kernels; None without numba, whose import takes long."""
-    try:
-        from smoothdescent.kernels import residual_calls
-    except ImportError:  # PyTorch's kernels do the same more slowly
-        return None
-    return residual_calls
