@@ -10,7 +10,7 @@ from torch.nn import functional
 from smoothdescent.networks.convnet import ConvNet
 
 calls = pytest.importorskip("smoothdescent.kernels.calls", reason="numba is not installed")
-BLOCK = calls.BLOCK
+BLOCK = calls.kernel.BLOCK
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}  # of the largest value
 
 shapes = st.builds(

@@ -31,20 +31,6 @@ def test_without_gradients(threads):
         torch.testing.assert_close(network(images), plain_convnet(network, images))
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_a_network_keeps_to_the_kernels_that_it_began_with(monkeypatch):
-    calls = pytest.importorskip("smoothdescent.kernels.calls")
-    network = ConvNet(3, 10, 16)
-    assert network.kernels == "torch" and network.input_gradients(torch.ones(1), None) is None
-    for faster, chosen in ((True, "compiled"), (False, "torch")):
-        monkeypatch.setattr(calls, "are_faster", lambda *_, faster=faster: faster)
-        network.choose_kernels()
-        assert network.kernels == chosen
-        for wanted in ("compiled", "torch"):
-            network.choose_kernels(wanted)
-            assert network.kernels == wanted
-
-
 def average_pool(network):
     network.last_pool = torch.nn.AvgPool2d(4)
 

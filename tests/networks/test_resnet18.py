@@ -71,20 +71,6 @@ def test_in_evaluation_mode_samples_do_not_depend_on_each_other():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_it_keeps_to_the_kernels_that_it_began_with(monkeypatch):
-    calls = pytest.importorskip("smoothdescent.kernels.residual_calls")
-    network = ResNet18(3, 10)
-    assert network.kernels == "torch" and network.input_gradients(torch.ones(1), None) is None
-    for faster, chosen in ((True, "compiled"), (False, "torch")):
-        monkeypatch.setattr(calls, "are_faster", lambda *_, faster=faster: faster)
-        network.choose_kernels()
-        assert network.kernels == chosen
-        for wanted in ("compiled", "torch"):
-            network.choose_kernels(wanted)
-            assert network.kernels == wanted
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_compiled_kernels_evaluate_square_images_in_evaluation_mode():
     pytest.importorskip("smoothdescent.kernels.residual_calls")
     network, images = ResNet18(2, 10), torch.randn(5, 3, 16, 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -15,60 +16,71 @@ from torch.nn import functional
 
 from smoothdescent.kernels import convnet as kernel
 from smoothdescent.kernels.cache import fastest
-from smoothdescent.kernels.layout import BLOCK, workspace
+from smoothdescent.kernels.layout import workspace
 
 if TYPE_CHECKING:
+    from smoothdescent.networks.compiled import Compilable
     from smoothdescent.networks.convnet import ConvNet
 
 # The compiled kernels must take at most this fraction of the time of PyTorch's: of two that are
 # equally fast, chance would choose.
 WORTH = 0.95
-_IMAGES = 4 * BLOCK  # that both are timed with
+_IMAGES = 64  # that both are timed with
 
 
 def are_faster(network: ConvNet, size: int) -> bool:
     """Return whether they take a step of a network's training in less time than PyTorch.
 
-    Both are timed once on a machine; the answer is kept.
-
     Args:
         network: float32 or float64, on the CPU; left as it is.
         size: height and width of its images.
     """
-    ours, plain = (copy.deepcopy(network).requires_grad_() for _ in range(2))
-    ours, plain = (each.to(memory_format=torch.channels_last) for each in (ours, plain))
-    weight, classes = network.convolutions[0].weight, network.linear.out_features
-    channels, width = weight.shape[1], len(weight)
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randn(_IMAGES, size, size, channels, generator=draw, dtype=weight.dtype)
-    labels = torch.randint(classes, (_IMAGES,), generator=draw)
-    step = TrainingStep(ours, torch.optim.SGD(ours.parameters(), lr=0.1, momentum=0.9))
-    sums = torch.zeros(2, dtype=torch.float64)
-
-    def compiled() -> None:
-        step(images, labels, 0.0, sums)
-
-    @torch.enable_grad()
-    def torchs() -> None:
-        logits = plain.layers(images.permute(0, 3, 1, 2))
-        functional.cross_entropy(logits, labels).backward()
-
-    return compiled_wins(
-        f"convnet-{channels}-{width}-{size}-{classes}", weight.dtype, compiled, torchs
-    )
+    optimizer = functools.partial(torch.optim.SGD, lr=0.0, momentum=0.9, fused=True)
+    return compiled_wins(network, network.convolutions[0].weight, size, TrainingStep, optimizer)
 
 
 def compiled_wins(
-    network: str, dtype: torch.dtype, compiled: Callable[[], None], torchs: Callable[[], None]
+    network: Compilable,
+    weight: torch.Tensor,
+    size: int,
+    step: Callable[..., Callable[..., None]],
+    optimizer: Callable[..., torch.optim.Optimizer],
 ) -> bool:
-    """Return whether compiled kernels are faster than PyTorch's on this machine.
+    """Return whether a compiled step of training takes less time than PyTorch's.
+
+    Both are timed once on a machine; the answer is kept.
 
     Args:
-        network: what both compute, and all numbers of it that change their times.
-        dtype: float32 or float64.
-        compiled, torchs: take a step of its training.
+        network: float32 or float64, on the CPU; left as it is.
+        weight: of its first convolution.
+        size: height and width of its images.
+        step: makes the compiled step of a network and its optimiser.
+        optimizer: makes the optimiser of parameters.
     """
-    question = f"{network}-{str(dtype)[6:]}-{binding.get_host_cpu_name()}-torch-{torch.__version__}"
+    ours, plain = (copy.deepcopy(network).requires_grad_().train() for _ in range(2))
+    ours, plain = (each.to(memory_format=torch.channels_last) for each in (ours, plain))
+    width, channels = weight.shape[:2]
+    classes = network.linear.out_features
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(_IMAGES, size, size, channels, generator=draw, dtype=weight.dtype)
+    labels = torch.randint(classes, (_IMAGES,), generator=draw)
+    compiled_step = step(ours, optimizer(ours.parameters()))
+    plain_optimizer = optimizer(plain.parameters())
+    sums = torch.zeros(2, dtype=torch.float64)
+
+    def compiled() -> None:
+        compiled_step(images, labels, 0.0, sums)
+
+    @torch.enable_grad()
+    def torchs() -> None:
+        plain_optimizer.zero_grad()
+        functional.cross_entropy(plain.layers(images.permute(0, 3, 1, 2)), labels).backward()
+        plain_optimizer.step()
+
+    question = (
+        f"{type(network).__name__.lower()}-{channels}-{width}-{size}-{classes}-"
+        f"{str(weight.dtype)[6:]}-{binding.get_host_cpu_name()}-torch-{torch.__version__}"
+    )
     contestants = {"compiled": compiled, "torch": torchs}
     return fastest(question, contestants, needed=WORTH) == "compiled"
 

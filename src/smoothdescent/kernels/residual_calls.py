@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from smoothdescent.kernels import residual as kernel
 from smoothdescent.kernels.calls import compiled_wins, ordered, trains_all
@@ -19,41 +18,16 @@ from smoothdescent.kernels.residual_layout import Plan, plan
 if TYPE_CHECKING:
     from smoothdescent.networks.resnet18 import ResNet18
 
-_IMAGES = 64  # that both kernels are timed with
-
 
 def are_faster(network: ResNet18, size: int) -> bool:
     """Return whether they take a step of a network's training in less time than PyTorch.
-
-    Both are timed once on a machine; the answer is kept.
 
     Args:
         network: float32 or float64, on the CPU; left as it is.
         size: height and width of its images.
     """
-    ours, plain = (copy.deepcopy(network).requires_grad_().train() for _ in range(2))
-    ours, plain = (each.to(memory_format=torch.channels_last) for each in (ours, plain))
-    weight, classes = network.stem.convolution.weight, network.linear.out_features
-    channels, width = weight.shape[1], len(weight)
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randn(_IMAGES, size, size, channels, generator=draw, dtype=weight.dtype)
-    labels = torch.randint(classes, (_IMAGES,), generator=draw)
-    optimizers = (torch.optim.Adam(each.parameters(), fused=True) for each in (ours, plain))
-    step, optimizer = TrainingStep(ours, next(optimizers)), next(optimizers)
-    sums = torch.zeros(2, dtype=torch.float64)
-
-    def compiled() -> None:
-        step(images, labels, 0.0, sums)
-
-    @torch.enable_grad()
-    def torchs() -> None:
-        optimizer.zero_grad()
-        functional.cross_entropy(plain.layers(images.permute(0, 3, 1, 2)), labels).backward()
-        optimizer.step()
-
-    return compiled_wins(
-        f"resnet18-{channels}-{width}-{size}-{classes}", weight.dtype, compiled, torchs
-    )
+    optimizer = functools.partial(torch.optim.Adam, fused=True)
+    return compiled_wins(network, network.stem.convolution.weight, size, TrainingStep, optimizer)
 
 
 @torch.no_grad()
