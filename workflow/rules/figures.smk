@@ -1,16 +1,11 @@
-# The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment
-# that is not the paper's has a figure of its own name. The verdict on what a figure shows, for its
+# The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment's
+# name stands for its tables, and for its figure if it is not the paper's. The verdict on what a figure shows, for its
 # caption, is decided from its own tables: were the verdict an input, one figure by name would need
 # all experiments.
 
-# Captions reach the report by this way: as params, they would be listed there once more, and a
-# reworded one would redraw its figure. Only a report needs the verdict in them: reading it takes
-# half a second, which every job would spend.
-REPORT = any(argument.startswith("--report") for argument in sys.argv)
-config["captions"] = {
-    name: caption(name, Path(figure_file(name, "parquet")) if REPORT else None)
-    for name in figures_of(list(STUDY.experiments))
-}
+# The report's templates write captions by calling this: as params, they would be listed there once
+# more, and a reworded one would redraw its figure. The caller's own `config` stays as it is.
+config = {**config, "caption": lambda figure, table: caption(figure, Path(table))}
 
 
 rule draw_figure:
@@ -32,19 +27,23 @@ rule draw_figure:
         RESULTS / "benchmarks/draw_figure/{figure}.tsv"
     conda:
         "../../envs/figures.yaml"
+    resources:
+        **LIGHT,
     params:
-        folders=figure_folders,
-        output=lambda wildcards: str(RESULTS / "figures" / wildcards.figure),
+        program=program,
+        experiments=lambda wildcards: figure_experiments(wildcards.figure),
+        folders=folders,
+        output=lambda wildcards, output: os.path.splitext(output.pdf)[0],
     shell:
-        "exec python -m smoothdescent figure {wildcards.figure} --tables {params.folders}"
-        " --output {params.output} > {log} 2>&1"
+        "{params.program} figure {wildcards.figure:q} --tables {params.folders:q}"
+        " --output {params.output:q} > {log:q} 2>&1"
 
 
-for name in figures_of(list(STUDY.experiments)):
+for name in dict.fromkeys([*STUDY.experiments, *figures_of(list(STUDY.experiments))]):
 
     rule:
         name:
             name
         input:
-            figure_file(name, "pdf"),
+            named(name),
         localrule: True
