@@ -5,22 +5,26 @@
 
 # The report's templates write captions by calling this: as params, they would be listed there once
 # more, and a reworded one would redraw its figure. The caller's own `config` stays as it is.
-config = {**config, "caption": lambda figure, table: caption(figure, Path(table))}
+config = {
+    **config,
+    "caption": lambda figure, table: caption(figure, Path(table)),
+    "made_with": lambda table: made_with(Path(table)),
+}
 
 
 rule draw_figure:
     input:
         figure_tables,
     output:
-        pdf=figure_file("{figure}", "pdf"),
-        # The report shows the PNG: browsers show a PDF in a frame of their own.
-        png=report(
-            figure_file("{figure}", "png"),
-            caption="../report/figure.rst",
-            category="Figures",
-            labels=figure_labels,
-        ),
-        table=figure_file("{figure}", "parquet"),
+        **{
+            kind: report(
+                figure_file("{figure}", suffix),
+                caption="../report/figure.rst",
+                category="Figures",
+                labels=partial(figure_labels, file=kind),
+            )
+            for kind, suffix in (("png", "png"), ("pdf", "pdf"), ("table", "parquet"))
+        },
     log:
         RESULTS / "logs/draw_figure/{figure}.log",
     benchmark:

@@ -40,9 +40,19 @@ rule gather_tables:
         histories=all_histories,
         checkpoints=all_checkpoints,
     output:
-        history=RESULTS / "{experiment}/history.parquet",
-        sharpness=RESULTS / "{experiment}/sharpness.parquet",
-        config=RESULTS / "{experiment}/config.yaml",
+        **{
+            name: report(
+                RESULTS / "{experiment}" / file,
+                caption="../report/tables.rst",
+                category="Tables",
+                labels={"experiment": "{experiment}", "file": file},
+            )
+            for name, file in (
+                ("history", "history.parquet"),
+                ("sharpness", "sharpness.parquet"),
+                ("config", "config.yaml"),
+            )
+        },
     log:
         RESULTS / "{experiment}/logs/gather_tables.log",
     benchmark:

@@ -21,9 +21,9 @@ def figure_tables(wildcards):
     return [str(path) for path in tables_of(figure_experiments(wildcards.figure))]
 
 
-def figure_labels(wildcards):
-    """Return what the report lists of a figure."""
-    return {"figure": wildcards.figure, "shows": heading(wildcards.figure)}
+def figure_labels(wildcards, file):
+    """Return what the report lists of a file of a figure."""
+    return {"figure": wildcards.figure, "shows": heading(wildcards.figure), "file": file}
 
 
 def named(name):

@@ -27,7 +27,7 @@ from smoothdescent.config.load import dump, resolve
 from smoothdescent.data.sources import source_files
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
-from smoothdescent.figures.captions import caption, heading
+from smoothdescent.figures.captions import caption, heading, made_with
 from smoothdescent.files import canonical_json
 from smoothdescent.layout import history_path, run_name, sharpness_path, snapshot_path
 from smoothdescent.plan.forecast import (
