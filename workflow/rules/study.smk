@@ -50,8 +50,8 @@ if SOURCE.is_dir() and not Path(smoothdescent.__file__).is_relative_to(SOURCE):
 
 def configuration_layers():
     """Return what the configuration was put together from: names, and their contents."""
-    if not workflow.modifier.is_main_snakefile():
-        return [(f"config of the module {workflow.modifier.namespace}", config)]
+    if module := workflow.modifier.namespace:
+        return [(f"config of the module {module}", config)]
     given = workflow.config_settings
     files = [Path("config.yaml"), *given.configfiles]
     layers = [(str(file), load_configfile(file)) for file in files if file.exists()]
