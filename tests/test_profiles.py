@@ -29,7 +29,7 @@ def test_it_has_what_the_default_profile_has(name):
     assert default.items() <= read(f"profiles/{name}").items()
 
 
-def resources(name, folder):
+def resources(name, folder, *options):
     """Return what the jobs of figure 3 would ask for, by rule."""
     shutil.copy(REPOSITORY / "config.yaml", folder)
     # Where a rule has a message, Snakemake prints it in the place of resources.
@@ -40,7 +40,7 @@ def resources(name, folder):
             Path(sys.executable).with_name("snakemake"),
             *("--snakefile", folder / "Snakefile"),
             *("--workflow-profile", REPOSITORY / "profiles" / name),
-            *("--dry-run", "figure3"),
+            *(*options, "--dry-run", "figure3"),
         ],
         cwd=folder,
         text=True,
@@ -65,6 +65,22 @@ def test_resources_of_rules(name, tmp_path):
     for rule in GPU_RULES:
         assert (asked[rule]["runtime"], asked[rule]["mem_mb"]) == ("720", "8000")
         assert "--signal=TERM@" in asked[rule]["slurm_extra"]
+
+
+def test_an_account_changes_nothing_else(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.yaml").write_text("default-resources: {slurm_account: mine}")
+    given = (("--default-resources", "slurm_account=mine"), ("--profile", mine))
+    by_option, by_profile = (resources("slurm", tmp_path, *options) for options in given)
+    assert by_option == by_profile
+    assert {some.pop("slurm_account") for some in by_option.values()} == {"mine"}
+    usual = resources("slurm", tmp_path)
+    for rule in usual.keys() - {"figure3"}:
+        for key in ("runtime", "mem_mb", "gpu"):
+            assert by_option[rule][key] == usual[rule][key], rule
+    for rule in GPU_RULES:
+        assert by_option[rule]["slurm_extra"] == usual[rule]["slurm_extra"]
 
 
 def test_time_and_memory_come_from_the_plan(tmp_path):

@@ -46,7 +46,7 @@ rule mine:
     default_target: True
     input: rules.one_all.input, rules.two_tables.input
     output: "mine.txt"
-    shell: "echo ${{{{PYTHONPATH:-}}}} > {{output}}; trap >> {{output}}"
+    shell: "echo ${{{{PYTHONPATH:-}}}} > {{output}}; trap -p TERM >> {{output}}"
 
 assert str(config) == before
 """
