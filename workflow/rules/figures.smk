@@ -1,7 +1,7 @@
 # The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment's
-# name stands for its tables, and for its figure if it is not the paper's. The verdict on what a figure shows, for its
-# caption, is decided from its own tables: were the verdict an input, one figure by name would need
-# all experiments.
+# name stands for its tables, and for its figure if it is not the paper's. The verdict on what a
+# figure shows, for its caption, is decided from its own tables: were the verdict an input, one figure
+# by name would need all experiments.
 
 # The report's templates write captions by calling this: as params, they would be listed there once
 # more, and a reworded one would redraw its figure. The caller's own `config` stays as it is.

@@ -28,7 +28,7 @@ def heading(figure: str) -> str:
 def made_with(table: Path) -> str:
     """Return what an experiment's table was made with: devices, and versions of libraries."""
     metadata = read_metadata(table)
-    trained = ", ".join(json.loads(metadata["training_versions"]))
+    trained = ", ".join(json.loads(metadata.get("training_versions", '["unknown versions"]')))
     devices = ", ".join(json.loads(metadata["training_devices"]))
     versions = json.loads(metadata["library_versions"])
     gathered = ", ".join(f"{name} {version}" for name, version in versions.items())
