@@ -12,7 +12,9 @@ configfile: "config.yaml"
 report: "workflow/report/study.rst"
 
 
+include: "workflow/rules/study.smk"
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/products.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/plan.smk"
@@ -45,6 +47,14 @@ rule measure:
     localrule: True
     message:
         "All checkpoints are measured"
+
+
+rule tables:
+    input:
+        tables_of(STUDY.experiments),
+    localrule: True
+    message:
+        "The tables of all experiments are there"
 
 
 onsuccess:

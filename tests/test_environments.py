@@ -28,6 +28,15 @@ def test_conda_pins_what_pip_pins(path):
     assert conda == {name: PINNED[name] for name in conda}
 
 
+def test_the_container_copies_what_is_here_and_installs_what_is_pinned():
+    text = (REPOSITORY / "envs/Dockerfile").read_text()
+    lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    assert {words[0] for words in lines} == {"FROM", "COPY", "RUN", "CMD"}
+    copied = [name for words in lines if words[0] == "COPY" for name in words[1:-1]]
+    assert "requirements.txt" in copied
+    assert all((REPOSITORY / name).exists() for name in copied)
+
+
 def test_every_rule_has_an_environment():
     text = "".join(p.read_text() for p in (REPOSITORY / "workflow/rules").glob("*.smk"))
     named = set(re.findall(r'"\.\./\.\./(envs/[a-z]+\.yaml)"', text))
@@ -35,6 +44,13 @@ def test_every_rule_has_an_environment():
     for rule in re.split(r"\n(?=rule )", text):
         if "shell:" in rule:
             assert "conda:" in rule, rule.splitlines()[0]
+
+
+def test_files_of_the_community_are_what_their_readers_expect():
+    catalogue = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text())
+    assert catalogue["usage"]["software-stack-deployment"]["conda"] is True
+    checks = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
+    assert checks["jobs"]["checks"]["steps"][-1] == {"run": ".ci/run"}
 
 
 def test_the_package_depends_on_pinned_libraries_alone():

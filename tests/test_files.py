@@ -97,6 +97,16 @@ def test_code_digest_sees_code_and_not_comments(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_code_digest_is_the_same_by_a_link(tmp_path):
+    code = tmp_path / "code"
+    code.mkdir()
+    files = code / "a.py", code / "b.py"
+    for file in files:
+        file.write_text(f"name = {file.stem!r}")
+    (tmp_path / "link").symlink_to(code)
+    assert code_digest(tmp_path / "link/a.py", files[1]) == code_digest(*files)
+
+
 def test_what_a_killed_writer_leaves_is_removed(tmp_path):
     writer = """
 import os, sys

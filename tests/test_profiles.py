@@ -15,7 +15,7 @@ from smoothdescent.plan.forecast import Calibration, Costs
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = ("slurm", "workstation")
 EXPERIMENT = "convnet-cifar10-noise20"
-TRAIN, MEASURE = (f"{stage}_{EXPERIMENT}_s0-2" for stage in ("train", "measure"))
+TRAIN, MEASURE = (f"{stage}_convnet_cifar10_noise20_s0_2" for stage in ("train", "measure"))
 GPU_RULES = {TRAIN, MEASURE}
 
 
@@ -26,10 +26,10 @@ def read(path):
 @pytest.mark.parametrize("name", PROFILES)
 def test_it_has_what_the_default_profile_has(name):
     default = read("profiles/default")
-    assert default.items() <= read(f"workflow/profiles/{name}").items()
+    assert default.items() <= read(f"profiles/{name}").items()
 
 
-def resources(name, folder):
+def resources(name, folder, *options):
     """Return what the jobs of figure 3 would ask for, by rule."""
     shutil.copy(REPOSITORY / "config.yaml", folder)
     # Where a rule has a message, Snakemake prints it in the place of resources.
@@ -39,8 +39,8 @@ def resources(name, folder):
         [
             Path(sys.executable).with_name("snakemake"),
             *("--snakefile", folder / "Snakefile"),
-            *("--workflow-profile", REPOSITORY / "workflow/profiles" / name),
-            *("--dry-run", "figure3"),
+            *("--workflow-profile", REPOSITORY / "profiles" / name),
+            *(*options, "--dry-run", "figure3"),
         ],
         cwd=folder,
         text=True,
@@ -64,10 +64,23 @@ def test_resources_of_rules(name, tmp_path):
     assert {rule for rule, some in asked.items() if some.get("gpu") == "1"} == GPU_RULES
     for rule in GPU_RULES:
         assert (asked[rule]["runtime"], asked[rule]["mem_mb"]) == ("720", "8000")
-    if name == "slurm":
-        partitions = {rule: some["slurm_partition"] for rule, some in asked.items()}
-        assert partitions == {rule: "gpu" if rule in GPU_RULES else "cpu" for rule in asked}
-        assert all("--signal=TERM@" in some["slurm_extra"] for some in asked.values())
+        assert "--signal=TERM@" in asked[rule]["slurm_extra"]
+
+
+def test_an_account_changes_nothing_else(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.yaml").write_text("default-resources: {slurm_account: mine}")
+    given = (("--default-resources", "slurm_account=mine"), ("--profile", mine))
+    by_option, by_profile = (resources("slurm", tmp_path, *options) for options in given)
+    assert by_option == by_profile
+    assert {some.pop("slurm_account") for some in by_option.values()} == {"mine"}
+    usual = resources("slurm", tmp_path)
+    for rule in usual.keys() - {"figure3"}:
+        for key in ("runtime", "mem_mb", "gpu"):
+            assert by_option[rule][key] == usual[rule][key], rule
+    for rule in GPU_RULES:
+        assert by_option[rule]["slurm_extra"] == usual[rule]["slurm_extra"]
 
 
 def test_time_and_memory_come_from_the_plan(tmp_path):

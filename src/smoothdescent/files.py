@@ -147,9 +147,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def code_digest(*files: str | Path) -> str:
-    """Return a hash of Python source files that comments and formatting do not change."""
+    """Return a hash of Python source files that comments, formatting and links do not change."""
     digest = hashlib.sha256()
-    for file in sorted(map(str, files)):
+    for file in sorted(str(Path(file).resolve()) for file in files):
         tree = ast.parse(Path(file).read_text(encoding="utf-8"))
         digest.update(Path(file).name.encode() + ast.dump(tree).encode())
     return digest.hexdigest()[:16]

@@ -24,6 +24,7 @@ from smoothdescent.plan.forecast import (
     run_work,
     size,
     still_to_do,
+    trained_again,
 )
 
 COSTS = Costs(
@@ -88,6 +89,7 @@ def test_finished_work_is_not_counted(tmp_path):
     (run / "sharpness").mkdir(parents=True)
     position = {"position": json.dumps({"epoch": 4, "step": 3})}
     save_tensors(run / "state.safetensors", {"x": torch.zeros(3)}, position)
+    touch_snapshots(run, (0, 2, 4))
     for epoch in (0, 2):
         (run / f"sharpness/e{epoch}.parquet").touch()
     assert done(run.parent, "w4_s1", experiment) == (4, [0, 2])
@@ -95,6 +97,7 @@ def test_finished_work_is_not_counted(tmp_path):
     end = {"position": json.dumps({"epoch": 10, "step": 0})}
     for name in ("w1_s0", "w1_s1"):
         save_tensors(run.parent / name / "state.safetensors", {"x": torch.zeros(3)}, end)
+        touch_snapshots(run.parent / name, (0, 2, 4, 10))
     assert jobs_left(whole, NAME) == 2 * 3 - 1, "width 1 is trained, but not measured"
     for name in ("w1_s0", "w1_s1"):
         shutil.rmtree(run.parent / name)
@@ -103,6 +106,18 @@ def test_finished_work_is_not_counted(tmp_path):
     rest = run_work(COSTS, experiment, 4, 4, [0, 2])
     assert after[4].train == pytest.approx(before[4].train / 2 + rest.train)
     assert before[4].measure - after[4].measure == pytest.approx(2 * 8 * 1e-3)
+    # A snapshot that the run has passed without is trained for again, from the beginning.
+    (run / "snapshots/e2.safetensors").unlink()
+    assert trained_again(run, experiment) == 2
+    again = still_to_do(CALIBRATION, whole, NAME)[4].train - after[4].train
+    assert again == pytest.approx(2 * 100 * 4e-4)
+
+
+def touch_snapshots(run, epochs):
+    """Make empty snapshots in a run's folder."""
+    (run / "snapshots").mkdir(parents=True)
+    for epoch in epochs:
+        (run / f"snapshots/e{epoch}.safetensors").touch()
 
 
 def test_jobs_and_their_times():

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from slurm.cluster import missing
-from workflow.study import REPOSITORY, Study, assert_same_tables, wait_until
+from workflow.study import REPOSITORY, RULE, Study, assert_same_tables, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-PROFILE = REPOSITORY / "workflow/profiles/slurm/config.yaml"
+PROFILE = REPOSITORY / "profiles/slurm"
 SECONDS = 540
 # Four runs, a job each. Their network sleeps in each step until the test has seen what it waits for
 # and wakes it, so that the trainings last as long as they have to on any machine.
@@ -39,25 +40,23 @@ def network(width, num_classes, image_size):
 
 
 class ClusterStudy(Study):
-    """A study whose jobs run on a cluster, with a profile of its own."""
+    """A study whose jobs run on a cluster, with account and partitions as a user gives them."""
 
-    def __init__(self, folder, cluster, **changes):
+    def __init__(self, folder, cluster, *options, partition="gpu"):
         super().__init__(folder)
-        self.cluster = cluster
-        text = PROFILE.read_text()
-        for old, new in changes.items():
-            assert old in text
-            text = text.replace(old, new)
-        (folder / "profile").mkdir()
-        (folder / "profile/config.yaml").write_text(text)
+        self.cluster, self.options = cluster, options
+        (folder / "mine").mkdir()
+        choice = f"{partition!r} if 'width' in wildcards.keys() else 'cpu'"
+        mine = {"default-resources": {"slurm_account": "none", "slurm_partition": choice}}
+        (folder / "mine/config.yaml").write_text(yaml.safe_dump(mine))
 
     def command(self, *arguments):
         """Return a command line that submits to the cluster."""
         snakemake = Path(sys.executable).with_name("snakemake")
-        profile = ["--workflow-profile", self.folder / "profile"]
+        profiles = ["--workflow-profile", PROFILE, "--profile", self.folder / "mine"]
         # Jobs are short here, so that looks at them may be frequent.
-        looks = ["--slurm-init-seconds-before-status-checks", "2"]
-        return [snakemake, "--snakefile", REPOSITORY / "Snakefile", *profile, *looks, *arguments]
+        looks = ["--slurm-init-seconds-before-status-checks", "2", *self.options]
+        return [snakemake, "--snakefile", REPOSITORY / "Snakefile", *profiles, *looks, *arguments]
 
     def start(self, *arguments):
         """Start Snakemake; trainings sleep until `wake`."""
@@ -199,7 +198,8 @@ def test_snakemake_is_killed(large_cluster, tmp_path, undisturbed):
 
 def test_time_is_up_again_and_again(cluster, tmp_path, undisturbed):
     # SLURM looks at its clock every half minute, and gives a job no less than one.
-    study = ClusterStudy(tmp_path, cluster, **{"TERM@180": "TERM@20", "retries: 5": "retries: 12"})
+    sooner = f"train_{RULE}:slurm_extra='--signal=TERM@20 --open-mode=append'"
+    study = ClusterStudy(tmp_path, cluster, "--retries=12", f"--set-resources={sooner}")
     prepare(study)
     study.config["longest_job_hours"] = 1 / 60
     study.write()
@@ -213,7 +213,7 @@ def test_time_is_up_again_and_again(cluster, tmp_path, undisturbed):
 
 
 def test_a_job_makes_room_for_another(cluster, tmp_path, undisturbed):
-    study = ClusterStudy(tmp_path, cluster, **{"'gpu' if": "'spare' if"})
+    study = ClusterStudy(tmp_path, cluster, partition="spare")
     prepare(study)
     process = study.start(one_training(study))
     holder = study.holder(RUNS[0], process)

@@ -14,6 +14,7 @@ from smoothdescent.files import read_table
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = "convnet-cifar10-noise20"
+RULE = NAME.replace("-", "_")  # the end of its rules' names
 SIZES = {
     "widths": [1, 2],
     "seeds": [0, 1],
@@ -65,7 +66,7 @@ class Study:
         snakemake = Path(sys.executable).with_name("snakemake")
         return [snakemake, "--snakefile", REPOSITORY / "Snakefile", "--cores", "2", *arguments]
 
-    def run(self, *arguments, succeeds=True):
+    def run(self, *arguments, succeeds=True, path=os.defpath):
         """Run Snakemake and return what it printed."""
         done = subprocess.run(
             self.command(*arguments),
@@ -73,7 +74,7 @@ class Study:
             text=True,
             capture_output=True,
             # The environment is not activated: jobs must find their Python by themselves.
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": os.defpath},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": path},
         )
         printed = done.stdout + done.stderr
         assert (done.returncode == 0) == succeeds, printed
@@ -101,7 +102,7 @@ class Study:
         for line in printed.partition("Job stats:")[2].partition("\n\n")[0].splitlines():
             words = line.split()
             if len(words) == 2 and words[1].isdigit() and words[0] != "total":
-                rule = words[0].removesuffix(f"_{self.name}")
+                rule = words[0].removesuffix(f"_{self.name.replace('-', '_')}")
                 counts[rule] = counts.get(rule, 0) + int(words[1])
         return counts
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from training.tiny import contents
-from workflow.study import NAME, SIZES, assert_same_tables, wait_until
+from workflow.study import NAME, RULE, SIZES, assert_same_tables, wait_until
 
 from smoothdescent.devices import choose_device, describe
 from smoothdescent.files import read_metadata, read_table
@@ -137,7 +137,7 @@ def test_one_figure_by_name_from_existing_tables(finished_study):
 def test_jobs_run_again_compute_nothing(finished_study, tmp_path):
     study = finished_study.copy_with_results(tmp_path / "copy")
     before = contents(study.results / "runs")
-    again = ("--forcerun", f"train_{NAME}", f"measure_{NAME}")
+    again = ("--forcerun", f"train_{RULE}", f"measure_{RULE}")
     assert study.jobs(*again)["train"] == 4
     study.run(*again, "measure")
     assert "w1_s1 is finished" in (study.results / "logs/train/w1_s1.log").read_text()
@@ -154,7 +154,7 @@ def test_other_seeds_per_job_compute_nothing(finished_study, tmp_path):
     assert study.jobs() == {}
     (study.results / "runs/w1_s0/snapshots/e4.safetensors").unlink()
     before = contents(study.results / "runs")
-    assert study.jobs()[f"train_{NAME}_s0-1"] == 1
+    assert study.jobs()[f"train_{RULE}_s0_1"] == 1
     study.run()
     after = contents(study.results / "runs")
     assert after.keys() - before.keys() == {"w1_s0/snapshots/e4.safetensors"}

@@ -1,56 +1,6 @@
-# The configuration in force, where files are, and what a job's result depends on.
+# Where files are, and what a job's result depends on.
 
-import os
-import shlex
-import sys
-import time
-from functools import partial
-from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
-
-SOURCE = Path(str(workflow.current_basedir)).parents[1] / "src"
-sys.path.insert(0, str(SOURCE))
-
-from smoothdescent.config.load import dump, resolve
-from smoothdescent.data.sources import source_files
-from smoothdescent.errors import UserError
-from smoothdescent.figures import FIGURES, figures_of, shown_experiments
-from smoothdescent.figures.captions import caption, heading
-from smoothdescent.files import canonical_json
-from smoothdescent.layout import history_path, run_name, sharpness_path, snapshot_path
-from smoothdescent.plan.forecast import Calibration, job_memory, job_name, job_seconds
-from smoothdescent.products import damaged
-
-# Jobs find the package in this checkout. They run in Snakemake's own Python, also when its
-# environment is not activated, unless rules are given conda environments. They take the place of
-# their shell (exec), which would not wait for a training that saves when a signal comes to both.
-FOLDERS = {"PYTHONPATH": [str(SOURCE)]}
-if not any("conda" in str(m).lower() for m in workflow.deployment_settings.deployment_method):
-    FOLDERS["PATH"] = [str(Path(sys.executable).parent)]
-shell.prefix(
-    "".join(
-        f"export {name}={shlex.quote(os.pathsep.join(folders + inherited))}; "
-        for name, folders in FOLDERS.items()
-        for inherited in [list(filter(None, [os.environ.get(name)]))]
-    )
-)
-
-try:
-    STUDY = resolve(config)
-except UserError as error:
-    raise WorkflowError(str(error))
-
-RESOLVED = {name: STUDY.resolved(name) for name in STUDY.experiments}
-STARTED = time.time()
-RUNTIME_SAFETY = 2  # a job asks for so many times the time that it is expected to need
-UNPLANNED_MB = 8000  # the memory that it asks for if `snakemake plan` has not been run
-MEMORY_STEPS = 3  # so many times that memory in its later attempts
-RESULTS = Path(STUDY.results) / STUDY.scale
-COSTS_FILE = RESULTS / "costs.json"
-COSTS = Calibration.load(COSTS_FILE) if COSTS_FILE.exists() else None
 TABLES = ("history", "sharpness")
-GPUS = int(STUDY.device != "cpu")  # of a training or measuring job
 
 
 wildcard_constraints:
@@ -73,7 +23,7 @@ def experiment_data(experiment):
 
 def images(wildcards):
     """Return the decoded images of a job's experiment."""
-    return experiment_data(wildcards.experiment)
+    return str(experiment_data(wildcards.experiment))
 
 
 def dataset_block(wildcards):
@@ -88,12 +38,15 @@ def dataset_settings(wildcards):
 
 def dataset_file_names(wildcards):
     """Return the names of these files: one that has gone makes the job run again."""
-    return [str(file) for file in dataset_files(wildcards)]
+    return [str(file) for file in source_files(dataset_block(wildcards))]
 
 
 def dataset_files(wildcards):
-    """Return the files that a data set is read from; none where they are drawn or downloaded."""
-    return source_files(dataset_block(wildcards))
+    """Return the files that a data set is read from; none where they are drawn or downloaded.
+
+    They are where the configuration says, whatever the prefix or the storage of products is.
+    """
+    return [local(name) for name in dataset_file_names(wildcards)]
 
 
 def label_settings(wildcards):
@@ -124,9 +77,13 @@ SEEDS = [
 
 
 def rule_name(stage, experiment, seeds):
-    """Return the name of the rule that trains or measures some seeds of an experiment."""
+    """Return the name of the rule that trains or measures some seeds of an experiment.
+
+    It is a Python name, for `rules.<name>` and for Snakemake's generated unit tests.
+    """
     name = f"{stage}_{experiment}"
-    return name if seeds == ["{seed}"] else f"{name}_{job_name(None, seeds)}"
+    name = name if seeds == ["{seed}"] else f"{name}_{job_name(None, seeds)}"
+    return re.sub(r"\W", "_", name)
 
 
 def runs(experiment, seeds):
@@ -167,9 +124,14 @@ def all_checkpoints(wildcards):
     return of_all_runs(checkpoint_tables, wildcards.experiment)
 
 
-def runs_folder(wildcards):
+def folders(wildcards, input):
+    """Return the folders of a job's inputs."""
+    return list(dict.fromkeys(map(os.path.dirname, input)))
+
+
+def runs_folder(wildcards, input):
     """Return the folder of the folders of an experiment's runs."""
-    return str(RESULTS / wildcards.experiment / "runs")
+    return str(Path(input.histories[0]).parents[1])
 
 
 def job_file(folder, experiment, stage, seeds, suffix):
@@ -177,7 +139,7 @@ def job_file(folder, experiment, stage, seeds, suffix):
     return RESULTS / experiment / folder / stage / f"{job_name('{width}', seeds)}{suffix}"
 
 
-def job_options(wildcards, threads, experiment, stage, seeds):
+def job_options(wildcards, output, threads, experiment, stage, seeds):
     """Return the options of a job that trains or measures some seeds of an experiment.
 
     The job is given the experiment's settings by value. Snakemake takes a param that depends on
@@ -185,7 +147,7 @@ def job_options(wildcards, threads, experiment, stage, seeds):
     """
     settings = canonical_json(RESOLVED[experiment].model_dump(mode="json"))
     names = [run_name("{width}", seed).format(**dict(wildcards.items())) for seed in seeds]
-    options = ["--settings", settings, "--runs", *names, "--folder", RESULTS / experiment / "runs"]
+    options = ["--settings", settings, "--runs", *names, "--folder", Path(output[0]).parents[2]]
     options += ["--device", STUDY.device, "--threads", threads]
     if stage == "train":
         options += ["--autosave-minutes", STUDY.autosave_minutes]
@@ -203,22 +165,3 @@ def job_message(stage, experiment, seeds):
         "measure": f"Measuring {len(epochs)} checkpoints of {job} of {experiment}",
     }
     return f"{done[stage]}; log: {{log}}"
-
-
-def job_minutes(wildcards, attempt, experiment, stage, seeds):
-    """Return the time that a job asks for on a cluster, from `snakemake plan`'s costs."""
-    longest = 60 * STUDY.longest_job_hours
-    if COSTS is None or experiment not in COSTS.experiments:
-        return int(longest)
-    resolved, width = STUDY.experiments[experiment], int(wildcards.width)
-    seconds = job_seconds(COSTS, resolved, experiment, width, len(seeds), stage)
-    return int(min(longest, 10 + attempt * RUNTIME_SAFETY * seconds / 60))
-
-
-def job_megabytes(wildcards, attempt, experiment):
-    """Return the main memory that a training or measuring job asks for on a cluster."""
-    megabytes = UNPLANNED_MB
-    if COSTS is not None and experiment in COSTS.experiments:
-        # Two processes of Snakemake are in the job too.
-        megabytes = 1000 + 1.25 * job_memory(COSTS.experiments[experiment]) / 1e6
-    return int(min(attempt, MEMORY_STEPS) * megabytes)

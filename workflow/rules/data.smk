@@ -22,12 +22,15 @@ rule prepare_data:
     conda:
         "../../envs/torch.yaml"
     threads: 2
+    resources:
+        **LIGHT,
     params:
+        program=program,
         settings=dataset_settings,
         files=dataset_file_names,
     shell:
-        "exec python -m smoothdescent prepare-data --settings {params.settings:q}"
-        " --name {wildcards.dataset} --threads {threads} --output {output} > {log} 2>&1"
+        "{params.program} prepare-data --settings {params.settings:q}"
+        " --name {wildcards.dataset:q} --threads {threads} --output {output:q} > {log:q} 2>&1"
 
 
 rule make_labels:
@@ -41,8 +44,11 @@ rule make_labels:
         RESULTS / "{experiment}/benchmarks/make_labels.tsv"
     conda:
         "../../envs/torch.yaml"
+    resources:
+        **LIGHT,
     params:
+        program=program,
         settings=label_settings,
     shell:
-        "exec python -m smoothdescent make-labels --settings {params.settings:q}"
-        " --data {input.data} --output {output} > {log} 2>&1"
+        "{params.program} make-labels --settings {params.settings:q}"
+        " --data {input.data:q} --output {output:q} > {log:q} 2>&1"

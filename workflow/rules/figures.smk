@@ -1,15 +1,14 @@
-# The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment
-# that is not the paper's has a figure of its own name. The verdict on what a figure shows, for its
-# caption, is decided from its own tables: were the verdict an input, one figure by name would need
-# all experiments.
+# The paper's figures, each also a target by its name: `snakemake --cores 1 figure3`. An experiment's
+# name stands for its tables, and for its figure if it is not the paper's. The verdict on what a
+# figure shows, for its caption, is decided from its own tables: were the verdict an input, one figure
+# by name would need all experiments.
 
-# Captions reach the report by this way: as params, they would be listed there once more, and a
-# reworded one would redraw its figure. Only a report needs the verdict in them: reading it takes
-# half a second, which every job would spend.
-REPORT = any(argument.startswith("--report") for argument in sys.argv)
-config["captions"] = {
-    name: caption(name, Path(figure_file(name, "parquet")) if REPORT else None)
-    for name in figures_of(list(STUDY.experiments))
+# The report's templates write captions by calling this: as params, they would be listed there once
+# more, and a reworded one would redraw its figure. The caller's own `config` stays as it is.
+config = {
+    **config,
+    "caption": lambda figure, table: caption(figure, Path(table)),
+    "made_with": lambda table: made_with(Path(table)),
 }
 
 
@@ -17,34 +16,38 @@ rule draw_figure:
     input:
         figure_tables,
     output:
-        pdf=figure_file("{figure}", "pdf"),
-        # The report shows the PNG: browsers show a PDF in a frame of their own.
-        png=report(
-            figure_file("{figure}", "png"),
-            caption="../report/figure.rst",
-            category="Figures",
-            labels=figure_labels,
-        ),
-        table=figure_file("{figure}", "parquet"),
+        **{
+            kind: report(
+                figure_file("{figure}", suffix),
+                caption="../report/figure.rst",
+                category="Figures",
+                labels=partial(figure_labels, file=kind),
+            )
+            for kind, suffix in (("png", "png"), ("pdf", "pdf"), ("table", "parquet"))
+        },
     log:
         RESULTS / "logs/draw_figure/{figure}.log",
     benchmark:
         RESULTS / "benchmarks/draw_figure/{figure}.tsv"
     conda:
         "../../envs/figures.yaml"
+    resources:
+        **LIGHT,
     params:
-        folders=figure_folders,
-        output=lambda wildcards: str(RESULTS / "figures" / wildcards.figure),
+        program=program,
+        experiments=lambda wildcards: figure_experiments(wildcards.figure),
+        folders=folders,
+        output=lambda wildcards, output: os.path.splitext(output.pdf)[0],
     shell:
-        "exec python -m smoothdescent figure {wildcards.figure} --tables {params.folders}"
-        " --output {params.output} > {log} 2>&1"
+        "{params.program} figure {wildcards.figure:q} --tables {params.folders:q}"
+        " --output {params.output:q} > {log:q} 2>&1"
 
 
-for name in figures_of(list(STUDY.experiments)):
+for name in dict.fromkeys([*STUDY.experiments, *figures_of(list(STUDY.experiments))]):
 
     rule:
         name:
             name
         input:
-            figure_file(name, "pdf"),
+            named(name),
         localrule: True

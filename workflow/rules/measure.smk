@@ -22,15 +22,17 @@ for experiment, seeds in SEEDS:
             runtime=partial(job_minutes, experiment=experiment, stage="measure", seeds=seeds),
             mem_mb=partial(job_megabytes, experiment=experiment),
             gpu=GPUS,
+            slurm_extra=SLURM_EXTRA,
         params:
+            program=program,
             identity=RESOLVED[experiment].measuring_identity,
             final_epochs=str(STUDY.experiments[experiment].final_epochs),
             options=partial(job_options, experiment=experiment, stage="measure", seeds=seeds),
         message:
             job_message("measure", experiment, seeds)
         shell:
-            "exec python -m smoothdescent measure-runs {params.options} --data {input.data}"
-            " --labels {input.labels} >> {log} 2>&1"
+            "{params.program} measure-runs {params.options} --data {input.data:q}"
+            " --labels {input.labels:q} >> {log:q} 2>&1"
 
 
 rule gather_tables:
@@ -38,23 +40,36 @@ rule gather_tables:
         histories=all_histories,
         checkpoints=all_checkpoints,
     output:
-        history=RESULTS / "{experiment}/history.parquet",
-        sharpness=RESULTS / "{experiment}/sharpness.parquet",
-        config=RESULTS / "{experiment}/config.yaml",
+        **{
+            name: report(
+                RESULTS / "{experiment}" / file,
+                caption="../report/tables.rst",
+                category="Tables",
+                labels={"experiment": "{experiment}", "file": file},
+            )
+            for name, file in (
+                ("history", "history.parquet"),
+                ("sharpness", "sharpness.parquet"),
+                ("config", "config.yaml"),
+            )
+        },
     log:
         RESULTS / "{experiment}/logs/gather_tables.log",
     benchmark:
         RESULTS / "{experiment}/benchmarks/gather_tables.tsv"
     conda:
         "../../envs/figures.yaml"
+    resources:
+        **LIGHT,
     params:
+        program=program,
         identity=table_identity,
         settings=table_settings,
         runs=runs_folder,
     message:
         "Gathering the tables of {wildcards.experiment}; log: {log}"
     shell:
-        "exec python -m smoothdescent tables --settings {params.settings:q}"
-        " --folder {params.runs} --output-history {output.history}"
-        " --output-sharpness {output.sharpness} --output-config {output.config}"
-        " > {log} 2>&1"
+        "{params.program} tables --settings {params.settings:q}"
+        " --folder {params.runs:q} --output-history {output.history:q}"
+        " --output-sharpness {output.sharpness:q} --output-config {output.config:q}"
+        " > {log:q} 2>&1"

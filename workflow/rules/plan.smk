@@ -10,10 +10,15 @@ rule plan:
     conda:
         "../../envs/torch.yaml"
     threads: STUDY.threads
+    resources:
+        **{**LIGHT, "gpu": GPUS},
     params:
-        study=lambda wildcards: canonical_json(STUDY.model_dump(mode="json")),
+        program=program,
+        study=lambda wildcards: canonical_json(
+            {**STUDY.model_dump(mode="json"), "results": str(COSTS_FILE.parents[1])}
+        ),
         data=lambda wildcards, input: os.path.dirname(input[0]),
         costs=str(COSTS_FILE),
     shell:
-        "exec python -m smoothdescent plan --settings {params.study:q} --data {params.data}"
-        " --output {params.costs} --threads {threads} 2> {log}"
+        "{params.program} plan --settings {params.study:q} --data {params.data:q}"
+        " --output {params.costs:q} --threads {threads} 2> {log:q}"

@@ -18,17 +18,18 @@ def tables_of(experiments):
 
 def figure_tables(wildcards):
     """Return the tables that a figure reads."""
-    return tables_of(figure_experiments(wildcards.figure))
+    return [str(path) for path in tables_of(figure_experiments(wildcards.figure))]
 
 
-def figure_folders(wildcards):
-    """Return the folders of the experiments that a figure shows."""
-    return [str(RESULTS / experiment) for experiment in figure_experiments(wildcards.figure)]
+def figure_labels(wildcards, file):
+    """Return what the report lists of a file of a figure."""
+    return {"figure": wildcards.figure, "shows": heading(wildcards.figure), "file": file}
 
 
-def figure_labels(wildcards):
-    """Return what the report lists of a figure."""
-    return {"figure": wildcards.figure, "shows": heading(wildcards.figure)}
+def named(name):
+    """Return what the name of an experiment or of a figure stands for as a target."""
+    figure = [figure_file(name, "pdf")] if name in figures_of(list(STUDY.experiments)) else []
+    return figure + (tables_of([name]) if name in STUDY.experiments else [])
 
 
 def figure_files():
@@ -70,11 +71,37 @@ def everything(wildcards):
     Snakemake itself looks at the dates of files alone.
     """
     groups = products()
-    found = damaged(groups)
+    found = damaged([{here(path): facts for path, facts in group.items()} for group in groups])
     for path, reason in found.items():
         print(f"{path} {reason}; it will be made again", file=sys.stderr)
     workflow.dag.forcefiles.update(map(str, found))
-    return [path for group in groups for path in group]
+    name_trainings_again()
+    # Paths as text: the rules of a parent workflow may take them from `rules.*.input`.
+    return [str(path) for group in groups for path in group]
+
+
+def name_trainings_again():
+    """Say which trained runs lack snapshots, to whose epochs they are trained again, and the cost."""
+    for name, block in STUDY.experiments.items():
+        folder = here(RESULTS / name / "runs")
+        epochs = [
+            (width, trained_again(folder / run_name(width, seed), block))
+            for width in block.widths
+            for seed in block.seeds
+        ]
+        again = [(width, epoch) for width, epoch in epochs if epoch]
+        if not again:
+            continue
+        cost = "`snakemake plan` says what that costs"
+        if COSTS is not None and name in COSTS.experiments:
+            seconds = sum(training_seconds(COSTS.experiments[name], *pair) for pair in again)
+            cost = f"that costs {duration(seconds)}"
+        print(
+            f"{name}: {len(again)} trained runs lack snapshots up to epoch "
+            f"{max(epoch for _, epoch in again)}, and train again from the beginning to there; "
+            f"what is there is kept; {cost}",
+            file=sys.stderr,
+        )
 
 
 def name_new_figures():

@@ -1,6 +1,7 @@
 # One job trains a run, or with `seeds_per_job` some seeds of a width. Its outputs stay when it starts
 # and when it fails (`update`, and `keep-incomplete` in the profiles): what is there and right is not
-# computed again, and the training state beside them makes a job resume.
+# computed again, and the training state beside them makes a job resume. A signal comes to the job's
+# shell too: the trap makes it wait for the training, which saves, instead of ending at once.
 
 for experiment, seeds in SEEDS:
 
@@ -24,11 +25,13 @@ for experiment, seeds in SEEDS:
             runtime=partial(job_minutes, experiment=experiment, stage="train", seeds=seeds),
             mem_mb=partial(job_megabytes, experiment=experiment),
             gpu=GPUS,
+            slurm_extra=SLURM_EXTRA,
         params:
+            program=program,
             identity=RESOLVED[experiment].training_identity,
             options=partial(job_options, experiment=experiment, stage="train", seeds=seeds),
         message:
             job_message("train", experiment, seeds)
         shell:
-            "exec python -m smoothdescent train {params.options} --data {input.data}"
-            " --labels {input.labels} >> {log} 2>&1"
+            "trap : TERM USR1; {params.program} train {params.options} --data {input.data:q}"
+            " --labels {input.labels:q} >> {log:q} 2>&1"

@@ -19,12 +19,16 @@ rule decide_verdict:
         RESULTS / "benchmarks/decide_verdict.tsv"
     conda:
         "../../envs/figures.yaml"
+    resources:
+        **LIGHT,
     params:
-        folders=[str(RESULTS / name) for name in STUDY.experiments],
+        program=program,
+        experiments=list(STUDY.experiments),
+        folders=folders,
     shell:
-        "exec python -m smoothdescent verdict --tables {params.folders}"
-        " --output-parquet {output.parquet} --output-md {output.md}"
-        " --output-html {output.html} > {log} 2>&1"
+        "{params.program} verdict --tables {params.folders:q}"
+        " --output-parquet {output.parquet:q} --output-md {output.md:q}"
+        " --output-html {output.html:q} > {log:q} 2>&1"
 
 
 rule verdict:

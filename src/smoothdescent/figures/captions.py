@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from smoothdescent.figures import figure_file, shown_experiments
@@ -22,6 +23,17 @@ VOLUMES = (
 def heading(figure: str) -> str:
     """Return in a few words what a figure shows."""
     return figure_file(figure).HEADING
+
+
+def made_with(table: Path) -> str:
+    """Return what an experiment's table was made with: devices, and versions of libraries."""
+    metadata = read_metadata(table)
+    trained = ", ".join(json.loads(metadata.get("training_versions", '["unknown versions"]')))
+    devices = ", ".join(json.loads(metadata["training_devices"]))
+    versions = json.loads(metadata["library_versions"])
+    gathered = ", ".join(f"{name} {version}" for name, version in versions.items())
+    program = metadata["smoothdescent_version"]
+    return f"Trained with {trained} on {devices}. Gathered by smoothdescent {program}: {gathered}."
 
 
 def caption(figure: str, drawn: Path | None = None) -> str:

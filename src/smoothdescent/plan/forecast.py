@@ -13,7 +13,7 @@ import numpy as np
 from smoothdescent.config.schema import Experiment, Study
 from smoothdescent.errors import UserError
 from smoothdescent.files import canonical_json, safetensors_header, write_text
-from smoothdescent.layout import run_name, sharpness_path, state_path
+from smoothdescent.layout import run_name, sharpness_path, snapshot_path, state_path
 
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
 FLOAT_BYTES = 4
@@ -131,7 +131,7 @@ def run_work(
     every = experiment.evaluate_every
     evaluated = {*range(every, end + 1, every), *experiment.snapshot_epochs}
     evaluations = sum(start < epoch for epoch in evaluated)
-    train = (end - start) * samples * costs.at("train", width)
+    train = training_seconds(costs, width, end - start)
     train += evaluations * (samples + costs.test_samples) * costs.at("evaluate", width)
     wanted = {*experiment.snapshot_epochs} - {*measured}
     final = wanted & {*experiment.final_epochs}
@@ -163,6 +163,21 @@ def done(runs: Path, name: str, experiment: Experiment) -> tuple[int, list[int]]
     return min(epochs, experiment.epochs), measured
 
 
+def trained_again(run: Path, experiment: Experiment) -> int:
+    """Return to which epoch a trained run must train again from the beginning; 0: it need not.
+
+    That is the last epoch that it has passed without a snapshot that is wanted now.
+    """
+    missing = [e for e in experiment.snapshot_epochs if not snapshot_path(run, e).exists()]
+    epochs = done(run.parent, run.name, experiment)[0] if missing else 0
+    return max((epoch for epoch in missing if epoch <= epochs), default=0)
+
+
+def training_seconds(costs: Costs, width: int, epochs: int) -> float:
+    """Return what some epochs of training cost, evaluations left out."""
+    return epochs * costs.train_samples * costs.at("train", width)
+
+
 def still_to_do(calibration: Calibration, study: Study, name: str) -> dict[int, Work]:
     """Return, by width, what is still to be done for all seeds of an experiment."""
     experiment, costs = study.experiments[name], calibration.experiments[name]
@@ -173,6 +188,8 @@ def still_to_do(calibration: Calibration, study: Study, name: str) -> dict[int, 
         for seed in experiment.seeds:
             epochs, measured = done(runs, run_name(width, seed), experiment)
             total += run_work(costs, experiment, width, epochs, measured)
+            again = trained_again(runs / run_name(width, seed), experiment)
+            total += Work(train=training_seconds(costs, width, again))
         by_width[width] = total
     return by_width
 
@@ -221,7 +238,8 @@ def jobs_left(study: Study, name: str) -> int:
     for width in experiment.widths:
         for seeds in experiment.seed_groups:
             states = [done(runs, run_name(width, seed), experiment) for seed in seeds]
-            left += any(epochs < experiment.epochs for epochs, _ in states)
+            again = [trained_again(runs / run_name(width, s), experiment) for s in seeds]
+            left += any(again) or any(epochs < experiment.epochs for epochs, _ in states)
             left += any(measured != experiment.snapshot_epochs for _, measured in states)
     return left
 

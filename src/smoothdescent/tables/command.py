@@ -58,6 +58,9 @@ def run(args: argparse.Namespace) -> None:
         # TF32 is full float32 on a device that lacks it: what was asked for is not what was done.
         "training_devices": sorted({condition["device"] for condition in conditions}),
         "training_precisions": sorted({condition["precision"] for condition in conditions}),
+        "training_versions": sorted(
+            {f"{name} {c[name]}" for c in conditions for name in ("torch", "numba") if c.get(name)}
+        ),
         "training_code": sorted({condition["code"] for condition in conditions}),
         **provenance(),
     }

@@ -1,0 +1,99 @@
+# The package, the configuration in force, and how jobs call the package.
+
+import os
+import re
+import shlex
+import sys
+import time
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from snakemake.common.configfile import load_configfile
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
+
+SOURCE = Path(str(workflow.current_basedir)).parents[1] / "src"
+if SOURCE.is_dir():
+    sys.path.insert(0, str(SOURCE))
+elif find_spec("smoothdescent") is None:
+    raise WorkflowError(
+        f"{SOURCE} does not exist, and the package smoothdescent is not installed: name the "
+        "Snakefile of a clone of the repository, or install its package"
+    )
+
+import smoothdescent
+from smoothdescent.config.load import dump, resolve
+from smoothdescent.data.sources import source_files
+from smoothdescent.errors import UserError
+from smoothdescent.figures import FIGURES, figures_of, shown_experiments
+from smoothdescent.figures.captions import caption, heading, made_with
+from smoothdescent.files import canonical_json
+from smoothdescent.layout import history_path, run_name, sharpness_path, snapshot_path
+from smoothdescent.plan.forecast import (
+    Calibration,
+    duration,
+    job_memory,
+    job_name,
+    job_seconds,
+    trained_again,
+    training_seconds,
+)
+from smoothdescent.products import damaged
+
+if SOURCE.is_dir() and not Path(smoothdescent.__file__).is_relative_to(SOURCE):
+    raise WorkflowError(
+        f"the sources of {Path(smoothdescent.__file__).parents[1]} are in use here, and those of "
+        f"{SOURCE} cannot be too: let all modules name the same Snakefile"
+    )
+
+
+def configuration_layers():
+    """Return what the configuration was put together from: names, and their contents."""
+    if module := workflow.modifier.namespace:
+        return [(f"config of the module {module}", config)]
+    given = workflow.config_settings
+    files = [Path("config.yaml"), *given.configfiles]
+    layers = [(str(file), load_configfile(file)) for file in files if file.exists()]
+    return [*layers, ("--config", given.config)]
+
+
+def resolved_study():
+    """Return the study; a fault is told of the first layer of the configuration that has it."""
+    try:
+        return resolve(config)
+    except UserError as error:
+        fault = str(error)
+    content = {}
+    for name, layer in configuration_layers():
+        update_config(content, layer)
+        try:
+            resolve(content)
+        except UserError as error:
+            if str(error) == fault:
+                raise WorkflowError(fault.replace("config.yaml", name, 1))
+    raise WorkflowError(fault)
+
+
+STUDY = resolved_study()
+RESOLVED = {name: STUDY.resolved(name) for name in STUDY.experiments}
+RESULTS = Path(STUDY.results) / STUDY.scale
+PATHS = workflow.modifier.path_modifier
+STARTED = time.time()
+
+
+def here(path):
+    """Return a path as rules have it, below the `prefix` of a module."""
+    return Path(PATHS.replace_prefix(str(path)))
+
+
+def program(wildcards, threads):
+    """Return how a job calls the package: that of this checkout, if there is one.
+
+    It runs in Snakemake's own Python, also where its environment is not activated, unless rules are
+    given conda environments. (See `job_options` for `threads`.)
+    """
+    path = f"PYTHONPATH={shlex.quote(str(SOURCE))}${{PYTHONPATH:+:$PYTHONPATH}} "
+    methods = workflow.deployment_settings.deployment_method
+    python = "python" if "conda" in str(methods).lower() else shlex.quote(sys.executable)
+    return f"{path if SOURCE.is_dir() else ''}{python} -m smoothdescent"
