@@ -48,7 +48,12 @@ UNPLANNED_MB = 8000  # the memory that it asks for if `snakemake plan` has not b
 MEMORY_STEPS = 3  # so many times that memory in its later attempts
 RESULTS = Path(STUDY.results) / STUDY.scale
 COSTS_FILE = RESULTS / "costs.json"
-COSTS = Calibration.load(COSTS_FILE) if COSTS_FILE.exists() else None
+COSTS = None
+if COSTS_FILE.exists():
+    try:
+        COSTS = Calibration.load(COSTS_FILE)
+    except UserError as error:
+        print(f"{error}; jobs ask for the longest time", file=sys.stderr)
 TABLES = ("history", "sharpness")
 GPUS = int(STUDY.device != "cpu")  # of a training or measuring job
 
@@ -102,10 +107,8 @@ def label_settings(wildcards):
 
 
 def table_identity(wildcards):
-    """Return what determines an experiment's tables, beside those of its runs, as JSON."""
-    settings = RESOLVED[wildcards.experiment].model_dump(mode="json")
-    del settings["experiment"]["seeds_per_job"]
-    return canonical_json(settings)
+    """Return a hash of what determines an experiment's tables, beside those of its runs."""
+    return RESOLVED[wildcards.experiment].identity
 
 
 def table_settings(wildcards, threads):
