@@ -273,7 +273,7 @@ def read_metadata(path: str | Path, expected: Mapping[str, str] | None = None) -
         elif kind == "safetensors":
             found = tensors_metadata(content)
         else:
-            found = json.loads(content)
+            found = _json_object(content)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} is not a {kind} file: {error}") from None
     found.pop(CHECKSUM, None)
@@ -293,10 +293,22 @@ def tensors_header(content: bytes | mmap.mmap) -> tuple[dict[str, Any], int]:
     start = 8 + int.from_bytes(content[:8], "little")
     if not 8 < start <= len(content):
         raise ValueError("it has no header")
-    header = json.loads(content[8:start])
-    if not isinstance(header, dict):
-        raise ValueError(f"its header is {header!r}, not a JSON object")
-    return header, start
+    return _json_object(content[8:start]), start
+
+
+def _json_object(text: bytes | str) -> dict[str, Any]:
+    """Return the JSON object that a text holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"its JSON is a {type(found).__name__}, not an object")
+    return found
 
 
 def tensors_metadata(content: bytes | mmap.mmap) -> dict[str, str]:
@@ -310,12 +322,9 @@ def tensors_metadata(content: bytes | mmap.mmap) -> dict[str, str]:
     """
     header, _ = tensors_header(content)
     try:
-        metadata = json.loads(header.get("__metadata__", {}).get(METADATA_KEY, "{}"))
-    except (AttributeError, TypeError, RecursionError) as error:
+        return _json_object(header.get("__metadata__", {}).get(METADATA_KEY, "{}"))
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"its header is not that of safetensors ({error})") from None
-    if not isinstance(metadata, dict):
-        raise ValueError(f"its metadata {METADATA_KEY!r} is {metadata!r}, not a JSON object")
-    return metadata
 
 
 def peek_metadata(path: Path) -> dict[str, str]:
@@ -416,7 +425,7 @@ def read_table(
                     f"{', '.join(file.schema_arrow.names)}"
                 )
             return file.read(columns=columns)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} is not a Parquet file: {error}") from None
 
 

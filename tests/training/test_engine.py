@@ -180,8 +180,9 @@ def test_building_a_run_leaves_the_global_generator_alone():
 
 
 def test_a_run_that_diverges_passes_its_later_epochs_by():
-    optimizer = {"name": "sgd", "learning_rate": 900.0, "warmup_epochs": 0}
-    experiment = tiny_study(optimizer=optimizer).experiments[NAME]
+    experiment = tiny_study().experiments[NAME]
+    wild = experiment.optimizer.model_copy(update={"learning_rate": 1e30, "warmup_epochs": 0})
+    experiment = experiment.model_copy(update={"optimizer": wild})
     run = start(experiment)
     train(run, random_data(), experiment, seed=0, until=4, evaluate_at=set())
     ended = run.diverged
@@ -194,5 +195,4 @@ def test_a_run_that_diverges_passes_its_later_epochs_by():
     table = run.history_table()
     assert table["epoch"].tolist() == [*range(10)]
     assert table.loc[ended:, "learning_rate":].isna().all(axis=None)
-    assert table.loc[: ended - 1, "train_loss_all"].notna()[0]
     assert all(run.was_evaluated(epoch) for epoch in range(ended, 10))
