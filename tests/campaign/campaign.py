@@ -261,6 +261,7 @@ class Campaign:
         print(f"{what}: {outcome}", file=sys.__stderr__, flush=True)
         if outcome in BAD:
             self.bad.append(f"{group}, {what}: {outcome}\n    {said[-1][-1500:]}")
+            print(self.bad[-1], file=sys.__stderr__, flush=True)
 
     def judge(self, study, said, all_products):
         found = self.kept(study)

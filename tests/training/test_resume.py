@@ -360,6 +360,7 @@ def test_work_in_progress_of_other_code_is_not_used(files, monkeypatch, capsys):
     monkeypatch.setattr(engine, "learning_rate", lambda *arguments: 2 * original(*arguments))
     files.train()
     assert "state.safetensors is not used: " in capsys.readouterr().err
+    (files.folder / "runs/w2_s0/state.safetensors.unusable").unlink()
     files.train(tag="-whole")
     assert contents(files.folder / "runs") == contents(files.folder / "runs-whole")
     monkeypatch.setattr("smoothdescent.training.trainer.training_code", lambda: "newer")
@@ -622,10 +623,14 @@ def test_a_run_that_diverges_has_all_its_products(files, capsys, monkeypatch):
     assert "run(s) with values that are not finite left out: w2_s0" in text
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), truncate, flip])
+def another_runs(path):
+    shutil.copy(path.parent.with_name("w2_s1") / path.name, path)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), flip, another_runs])
 def test_a_folder_without_its_marker_is_known_by_its_files(files, monkeypatch, capsys, damage):
     """It resumes, and under other settings it is put aside as what it is."""
-    files.train()
+    files.train("w2_s0", "w2_s1")
     before = contents(files.folder / "runs")
     damage(files.folder / "runs/w2_s0/run.json")
     trained = count_epochs(monkeypatch)

@@ -163,33 +163,36 @@ class RunFolder:
                 aside = aside.with_name(f"{aside.name}.older")
             log(f"{self.path} was trained with other settings; it is kept as {aside}")
             os.replace(self.path, aside)
-        if owner != self.identity:
+        if owner != self.identity:  # nobody's now
             aside = self._aside(self.identity)
             if aside.exists() and not any(path.is_file() for path in self.path.rglob("*")):
                 log(f"{self.path} comes back: it was trained with these settings")
                 # Snakemake has made the folders of the outputs.
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)
+        if self._said(marker) != self.identity:
             write_json(marker, self.identity)
         for folder in (self.path, self.snapshot(0).parent):
             remove_unfinished(folder)
 
     def _owner(self, marker: Path) -> dict[str, str] | None:
-        """Return whose folder this is; None if nobody says, or this run's files are there.
+        """Return whose folder this is: what its marker or, if that is not this run, most files say.
 
-        Without a marker that can be used, its files say it.
+        None if it holds nothing that says so.
         """
-        try:
-            return read_metadata(marker)
-        except UserError as error:
-            if marker.exists():
-                log(f"{error}; it is written anew")
-        said = []
-        for path in (self.state, self.history, *self.path.glob("snapshots/*.safetensors")):
-            with contextlib.suppress(UserError):
-                metadata = read_metadata(path)
-                said.append({key: metadata.get(key) for key in self.identity})
-        return said[0] if said and self.identity not in said else None
+        if self._said(marker) == self.identity:
+            return self.identity
+        files = (marker, self.state, self.history, *self.path.glob("snapshots/*.safetensors"))
+        said = [identity for identity in map(self._said, files) if identity is not None]
+        return max(said, key=said.count, default=None)
+
+    def _said(self, path: Path) -> dict[str, str] | None:
+        """Return whose a file says it is; None if there is none that can be used."""
+        with contextlib.suppress(UserError):
+            found = read_metadata(path)
+            keys = (*self.identity, "network_code")  # of another run, which alone may have one
+            return {key: found[key] for key in keys if key in found}
+        return None
 
     def _aside(self, identity: dict[str, str]) -> Path:
         return self.path.with_name(f"{self.path.name}.{fingerprint(identity)}")
@@ -263,7 +266,8 @@ class RunFolder:
                 raise UserError(f"{path}: the code is another now")
             run.load(path, tensors, found)
         except (UserError, ValueError, KeyError, IndexError, TypeError) as error:
-            log(f"{path} is not used: {error}")
+            self.lease.check()
+            log(f"{path} is not used: {error}; it is kept as {put_aside(path).name}")
             return
         log(f"resumed from {path} after epoch {run.epoch}, step {run.step}")
         run.choose_kernels(last.get("kernels"))
