@@ -38,7 +38,14 @@ from training.tiny import CONFIG, NAME, Files, contents, tiny_study
 from smoothdescent.cli import main
 from smoothdescent.config.load import resolve
 from smoothdescent.errors import UserError
-from smoothdescent.files import METADATA_KEY, UNSEALED, read_metadata, read_table, seal
+from smoothdescent.files import (
+    METADATA_KEY,
+    UNSEALED,
+    canonical_json,
+    read_metadata,
+    read_table,
+    seal,
+)
 from smoothdescent.networks.weights import load_tensors
 from smoothdescent.plan.forecast import Calibration, Costs
 from smoothdescent.products import damaged
@@ -86,7 +93,7 @@ class Study(Files):
         verdict = {self.folder / f"verdict.{suffix}": {} for suffix in ("md", "html")}
         return {
             "data": {self.data: {"name": "procedural10"}},
-            "labels": {self.labels: {}},
+            "labels": {self.labels: {"settings": canonical_json(self.resolved.label_settings)}},
             "tables": {**tables, self.folder / "config.yaml": {}},
             "figure": {**figure, self.folder / "figure2.parquet": {"figure": "figure2"}},
             "verdict": {**verdict, self.folder / "verdict.parquet": {"table": "verdict"}},
@@ -144,8 +151,6 @@ class Study(Files):
         )
 
     def label(self):
-        from smoothdescent.files import canonical_json
-
         settings = canonical_json(self.resolved.label_settings)
         return command(
             "make-labels", "--data", self.data, "--settings", settings, "--output", self.labels
