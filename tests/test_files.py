@@ -7,17 +7,21 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
 
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     atomic_path,
+    check_companions,
     code_digest,
     fingerprint,
     read_metadata,
     read_table,
     remove_unfinished,
+    write_json,
     write_table,
 )
+from smoothdescent.networks.weights import save_tensors
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -79,8 +83,45 @@ def test_damaged_tables(tmp_path):
     with pytest.raises(UserError, match="no column 'y'; its columns are x"):
         read_table(path, ["y"])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"t\.parquet is damaged or not a Parquet file"):
+    with pytest.raises(UserError, match=r"t\.parquet is damaged: its checksum is .*, expected"):
         read_table(path)
+    with pytest.raises(UserError, match="its a is 'x', expected 'y'"):
+        write_table(path, pd.DataFrame({"x": [1]}), {"a": "x"})
+        read_table(path, expected={"a": "y"})
+
+
+def test_any_changed_byte_of_any_kind_of_file_is_found(tmp_path):
+    """In the content, in the metadata and in the checksum itself."""
+    write_table(tmp_path / "t.parquet", pd.DataFrame({"x": [1, 2]}), {"a": "text"})
+    write_json(tmp_path / "j.json", {"a": "text", "x": [1, 2]})
+    save_tensors(tmp_path / "w.safetensors", {"x": torch.ones(2)}, {"a": "text"})
+    for path in tmp_path.iterdir():
+        assert read_metadata(path)["a"] == "text"
+        content = path.read_bytes()
+        for place in range(len(content)):
+            changed = bytearray(content)
+            changed[place] ^= 1 << place % 8
+            path.write_bytes(changed)
+            with pytest.raises(UserError, match="damaged"):
+                read_metadata(path)
+        path.write_bytes(content)
+        read_metadata(path)
+
+
+def test_equal_content_gives_equal_files(tmp_path):
+    for name in "ab":
+        write_table(tmp_path / name, pd.DataFrame({"x": [1, 2]}), {"a": "text"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_companions_are_missed(tmp_path):
+    picture, path = tmp_path / "p.png", tmp_path / "t.parquet"
+    picture.write_bytes(b"1")
+    write_table(path, pd.DataFrame({"x": [1]}), companions=[picture])
+    check_companions(path, read_metadata(path))
+    picture.write_bytes(b"2")
+    with pytest.raises(UserError, match=r"p\.png is missing, or not the file that"):
+        check_companions(path, read_metadata(path))
 
 
 def test_fingerprint_ignores_the_order_of_keys():

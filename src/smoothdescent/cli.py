@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -53,12 +54,14 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        if error.errno not in WRITE_FAULTS:
-            raise
-        fail(f"cannot write {error.filename or 'standard error'}: {WRITE_FAULTS[error.errno]}")
+        what = WRITE_FAULTS.get(error.errno, error.strerror)
+        fail(f"cannot use {error.filename or 'standard error'}: {what}")
+    except MemoryError:
+        fail("there is not enough memory for this")
 
 
 def fail(message: str) -> NoReturn:
     """Print one sentence to standard error and exit with status 2."""
-    print(f"smoothdescent: error: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the log may be on the disk that is full
+        print(f"smoothdescent: error: {message}", file=sys.stderr)
     sys.exit(2)

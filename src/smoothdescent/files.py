@@ -1,4 +1,10 @@
-"""Files that are never half-written, and tables that say where they come from."""
+"""Files that are never half-written, that say what they are, and that prove it.
+
+Every file that the program reads again is sealed: its metadata hold the SHA-256 of its own bytes,
+taken with zeros in that place. So a reader finds any change, before a library reads the file; and
+equal content gives equal files. The rest of the metadata says what the file is of. A reader states
+what it expects of that (`expect`), and the first difference refuses the file.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +13,11 @@ import contextlib
 import errno
 import hashlib
 import json
+import mmap
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +45,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
-    with _write_faults_told(path):
+    with write_faults_told(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -59,7 +66,7 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def expect(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+def expect(path: str | Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
     """Compare what a file says of itself with what is expected of it.
 
     Raises:
@@ -70,6 +77,17 @@ def expect(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) ->
             raise UserError(f"{path}: its {key} is {found.get(key)!r}, expected {value!r}")
 
 
+@contextlib.contextmanager
+def made_again(path: Path, how: str = "the same command makes it again") -> Iterator[None]:
+    """Put a product aside that cannot be used inside the block, and say what makes it again."""
+    try:
+        yield
+    except UserError as error:
+        if path.exists():
+            raise UserError(f"{error}; it is kept as {put_aside(path).name}, and {how}") from None
+        raise
+
+
 def put_aside(path: Path) -> Path:
     """Rename a file that cannot be used, so that it can be made again; return its new name."""
     aside = path.with_name(f"{path.name}.unusable")
@@ -78,7 +96,7 @@ def put_aside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _write_faults_told(path: Path) -> Iterator[None]:
+def write_faults_told(path: Path) -> Iterator[None]:
     """Turn the faults of writing `path` that a user can mend into a UserError."""
     try:
         yield
@@ -155,39 +173,201 @@ def code_digest(*files: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def safetensors_header(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file, without a library that needs torch.
+# Once in a sealed file, followed by the 64 digits of its checksum.
+SEAL = b"sha256-of-this-file:"
+_OPEN = b"0" * 64
+CHECKSUM = "checksum"  # the key of the metadata that holds the seal
+UNSEALED = (SEAL + _OPEN).decode()
+METADATA_KEY = "smoothdescent"  # of safetensors files: all metadata, as JSON
+# safetensors writes several keys in an arbitrary order, and equal content would give files that
+# differ.
+
+
+def seal(path: Path) -> None:
+    """Write a file's checksum into the place that its metadata keep for it (`UNSEALED`)."""
+    content = path.read_bytes()
+    place = content.index(SEAL) + len(SEAL)
+    with path.open("rb+") as file:
+        file.seek(place)
+        file.write(_checksum(content, place))
+
+
+def check_seal(path: str | Path, content: bytes | mmap.mmap) -> None:
+    """Make sure that a file is as this program wrote it.
+
+    Args:
+        path: its name, for messages.
+        content: all of its bytes.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not len(content):
+        raise UserError(f"{path} is empty")
+    place = content.find(SEAL) + len(SEAL)
+    if place < len(SEAL):
+        raise UserError(
+            f"{path} is damaged, or not of this program: it has no {CHECKSUM}, which its files have"
+        )
+    says, found = content[place : place + len(_OPEN)], _checksum(content, place)
+    if says != found:
+        raise UserError(
+            f"{path} is damaged: its {CHECKSUM} is {found[:16].decode()}, "
+            f"expected {says[:16].decode(errors='replace')}"
+        )
+
+
+def _checksum(content: bytes | mmap.mmap, place: int) -> bytes:
+    with memoryview(content) as view:
+        parts = (view[:place], _OPEN, view[place + len(_OPEN) :])
+        return sha256_bytes(*parts).encode()
+
+
+def read_sealed(path: str | Path, kind: str = "file") -> bytes:
+    """Return the bytes of a file that is as this program wrote it.
+
+    Args:
+        path: the file.
+        kind: what is expected there, for messages.
+
+    Raises:
+        UserError: it is missing, cannot be read, is damaged or not of this program.
+    """
+    content = read_bytes(path, kind)
+    check_seal(path, content)
+    return content
+
+
+def read_bytes(path: str | Path, kind: str = "file") -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        UserError: it is missing or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a {kind}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; expected a {kind}") from None
+
+
+def read_metadata(path: str | Path, expected: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what a sealed file says of itself: a Parquet, safetensors or JSON file.
+
+    Args:
+        path: the file.
+        expected: what it should say, among other things.
+
+    Raises:
+        UserError: it is missing, damaged, not of this program or of its kind, or says otherwise.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = _KINDS[Path(path).suffix]
+    content = read_sealed(path, f"{kind} file")
+    try:
+        if kind == "Parquet":
+            found = table_metadata(pq.read_schema(pa.BufferReader(content)))
+        elif kind == "safetensors":
+            found = tensors_metadata(content)
+        else:
+            found = _json_object(content)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a {kind} file: {error}") from None
+    found.pop(CHECKSUM, None)
+    expect(path, found, expected or {})
+    return found
+
+
+_KINDS = {".parquet": "Parquet", ".safetensors": "safetensors", ".json": "JSON"}
+
+
+def tensors_header(content: bytes | mmap.mmap) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, and where its tensors begin.
+
+    Raises:
+        ValueError: it has none.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    if not 8 < start <= len(content):
+        raise ValueError("it has no header")
+    return _json_object(content[8:start]), start
+
+
+def _json_object(text: bytes | str) -> dict[str, Any]:
+    """Return the JSON object that a text holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"its JSON is a {type(found).__name__}, not an object")
+    return found
+
+
+def tensors_metadata(content: bytes | mmap.mmap) -> dict[str, str]:
+    """Return what this program wrote about a safetensors file; nothing for one from elsewhere.
+
+    Args:
+        content: the file, or its beginning.
+
+    Raises:
+        ValueError: it is not safetensors.
+    """
+    header, _ = tensors_header(content)
+    try:
+        return _json_object(header.get("__metadata__", {}).get(METADATA_KEY, "{}"))
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"its header is not that of safetensors ({error})") from None
+
+
+def peek_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file from its beginning, unproven: for forecasts.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not safetensors, or has not the size that its header tells.
+        ValueError: it is not safetensors.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > size:
-            raise ValueError("its header is longer than the file")
-        header = json.loads(file.read(length))
-    metadata = header.pop("__metadata__", {})
-    told = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-    if told != size:
-        raise ValueError(f"it has {size} bytes, but its header tells {told}")
-    return metadata
+        length = file.read(8)
+        rest = min(int.from_bytes(length, "little"), path.stat().st_size)
+        return tensors_metadata(length + file.read(rest))
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, sealed."""
+    with atomic_path(path) as temporary:
+        text = json.dumps({**content, CHECKSUM: UNSEALED}, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        seal(temporary)
 
 
 def write_table(
-    path: str | Path, table: pa.Table | pd.DataFrame, metadata: dict[str, Any] | None = None
+    path: str | Path,
+    table: pa.Table | pd.DataFrame,
+    metadata: dict[str, Any] | None = None,
+    companions: Iterable[Path] = (),
 ) -> None:
-    """Write a Parquet file atomically, with key-value metadata.
+    """Write a Parquet file atomically, with key-value metadata, sealed.
 
     Args:
         path: the Parquet file.
         table: an Arrow table or a data frame; a frame's index is not stored.
         metadata: strings are stored as they are, other values as JSON.
+        companions: files of this folder that were written with it; their checksums are kept, so
+            that `check_companions` finds one that was changed or is of another time.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if checksums := {file.name: sha256_file(file) for file in companions}:
+        metadata = {**(metadata or {}), "companions": checksums}
     if not isinstance(table, pa.Table):
         table = pa.Table.from_pandas(table, preserve_index=False)
     pairs = {
@@ -196,21 +376,48 @@ def write_table(
     }
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **pairs})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+            writer.write_table(table)
+            # The table's own metadata are in the file twice, once in another code.
+            writer.add_key_value_metadata({CHECKSUM: UNSEALED})
+        seal(temporary)
 
 
-def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file.
+def check_companions(path: Path, metadata: Mapping[str, str]) -> None:
+    """Make sure that the files that were written with a table are beside it.
 
     Raises:
-        UserError: the file is missing, damaged or not Parquet, or lacks one of `columns`.
+        UserError: one is missing, or another than it was.
+    """
+    for name, expected in json.loads(metadata.get("companions", "{}")).items():
+        companion = path.with_name(name)
+        if not companion.exists() or sha256_file(companion) != expected:
+            raise UserError(f"{companion} is missing, or not the file that {path} was written with")
+
+
+def read_table(
+    path: str | Path,
+    columns: list[str] | None = None,
+    expected: Mapping[str, str] | None = None,
+) -> pa.Table:
+    """Read a sealed Parquet file.
+
+    Args:
+        path: the file.
+        columns: those to read; default: all.
+        expected: what its metadata should say, among other things.
+
+    Raises:
+        UserError: the file is missing, damaged, not of this program or not Parquet, says otherwise,
+            or lacks one of `columns`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = read_sealed(path, "Parquet file")
     try:
-        # ParquetFile reads this one file; read_table would take parent folders for partitions.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            expect(path, table_metadata(file.schema_arrow), expected or {})
             missing = [name for name in columns or [] if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(
@@ -218,29 +425,12 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
                     f"{', '.join(file.schema_arrow.names)}"
                 )
             return file.read(columns=columns)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a Parquet file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from error
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """Return the key-value metadata of a Parquet file, as strings.
-
-    Raises:
-        UserError: the file is missing, truncated or not Parquet.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return table_metadata(pq.read_schema(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a Parquet file") from None
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a Parquet file: {error}") from None
 
 
 def table_metadata(schema: pa.Schema) -> dict[str, str]:
     """Return the key-value metadata of a table's schema, as strings."""
-    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    pairs = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    pairs.pop(CHECKSUM, None)
+    return pairs

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smoothdescent.errors import UserError
+from smoothdescent.files import write_faults_told
 from smoothdescent.progress import log
 
 RECORD_BYTES = 1024
@@ -160,6 +161,10 @@ class Lease:
 
     def _place(self, move: Callable[[Path], None]) -> bool:
         """Write a lease of this process, try to put it in place, and return whether it is there."""
+        with write_faults_told(self.path):
+            return self._put(move)
+
+    def _put(self, move: Callable[[Path], None]) -> bool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         candidate = self.path.with_name(f".{self.path.name}.{self._nonce}")
         self._file = os.open(candidate, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TextIO
 
+from smoothdescent.files import WRITE_FAULTS
+
 SECONDS_BETWEEN_LINES = 30.0
 # Of each thread, for runs that are trained side by side.
 _files: ContextVar[tuple[TextIO, ...]] = ContextVar("files", default=())
@@ -60,16 +62,27 @@ class Progress:
 
 
 def log(message: str) -> None:
-    """Write one line with the time of day to standard error, above a bar if there is one."""
+    """Write one line with the time of day to standard error, above a bar if there is one.
+
+    A log that cannot be written ends no work: on a full disk, the next product will tell it.
+    """
     line = f"{time.strftime('%H:%M:%S')} {message}"
     if sys.stderr.isatty():
         from tqdm import tqdm
 
         tqdm.write(line, file=sys.stderr)
     else:
-        print(line, file=sys.stderr, flush=True)
+        _print(line, sys.stderr)
     for file in _files.get():
+        _print(line, file)
+
+
+def _print(line: str, file: TextIO) -> None:
+    try:
         print(line, file=file, flush=True)
+    except OSError as error:
+        if error.errno not in WRITE_FAULTS:
+            raise
 
 
 @contextlib.contextmanager
@@ -83,7 +96,7 @@ def logging_to(path: Path) -> Iterator[None]:
     who = f"process {os.getpid()} on host {socket.gethostname()}"
     with path.open("a") as file:
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        print(f"{now} SLURM job {job}, {who}" if job else f"{now} {who}", file=file, flush=True)
+        _print(f"{now} SLURM job {job}, {who}" if job else f"{now} {who}", file)
         before = _files.set((*_files.get(), file))
         try:
             yield

@@ -54,6 +54,13 @@ def set_key(config, path, value):
     return changed
 
 
+DEMO = f"scales/demo/experiments/{NAME}"
+BLOCK = read_yaml(SHIPPED)["experiments"][NAME]
+BOMB: list = [0]
+for _ in range(12):
+    BOMB = [BOMB] * 10
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -100,6 +107,15 @@ def set_key(config, path, value):
             ["experiments is empty"],
         ),
         ("memory", "lots", ["memory", "lots"]),
+        # What no computer has the memory or the time for is told before anything runs.
+        ("scales/demo/defaults/widths", "1..9999999999", ["widths", "1..9999999999", "at most"]),
+        ("defaults/seeds", [2**63], ["seeds", "less than 9223372036854775808"]),
+        (f"{DEMO}/optimizer/learning_rate", 1e308, ["learning_rate", "equal to 1000"]),
+        ("defaults/measure/jitters", 10**9, ["measure.jitters", "equal to 1000"]),
+        (f"{DEMO}/augmentation", {"shift": 10**6}, ["shift", "equal to 1024"]),
+        ("defaults/snapshots", BOMB, ["stands for more than 100000 values"]),
+        ("experiments/all", BLOCK, ["experiments.all", "calls something else 'all'"]),
+        ("experiments/figure3", BLOCK, ["calls something else 'figure3'"]),
         ("results", "my results", ["results", "my results"]),
         ("scales/demo/defaults/measure/samples", 3000, ["measure.samples is 3000", "2000"]),
         ("scales/demo/defaults/measure/paths/strengths", [2, 14], ["strengths", "14", "13"]),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import mmap
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,9 +15,9 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from smoothdescent.data.sources import Decoded, FileRead, read_source
-from smoothdescent.data.store import METADATA_KEY, open_store, write_store
+from smoothdescent.data.store import open_store, write_store
 from smoothdescent.errors import UserError
-from smoothdescent.files import sha256_file
+from smoothdescent.files import sha256_file, write_table
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_round_trip(path: Path, decoded: Decoded) -> None:
 
 def test_images_are_mapped_and_read_only(path: Path) -> None:
     images = open_store(path).train.images
-    assert isinstance(images, np.memmap)
+    assert isinstance(images.base.base.obj, mmap.mmap)
     assert not images.flags.writeable
 
 
@@ -125,30 +126,16 @@ def test_the_checksum_covers_what_determines_a_result(
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(position=st.integers(0, 2**31), value=st.integers(1, 255))
-def test_a_changed_byte_of_a_tensor_is_found(path: Path, position: int, value: int) -> None:
+@given(position=st.integers(0, 2**31), value=st.integers(1, 255), kept=st.floats(0, 1))
+def test_a_changed_byte_or_a_truncated_file_is_found(
+    path: Path, position: int, value: int, kept: float
+) -> None:
     contents = bytearray(path.read_bytes())
-    start = 8 + int.from_bytes(contents[:8], "little")
-    contents[start + position % (len(contents) - start)] ^= value
+    contents[position % len(contents)] ^= value
     damaged = path.with_name("damaged.safetensors")
-    damaged.write_bytes(contents)
-    with pytest.raises(UserError, match=r"damaged.safetensors is damaged: its contents do not"):
+    damaged.write_bytes(contents[: int(kept * len(contents))])
+    with pytest.raises(UserError, match=r"damaged.safetensors is (damaged|empty)"):
         open_store(damaged)
-    open_store(damaged, verify=False)
-
-
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(kept=st.floats(0, 0.9999))
-def test_a_truncated_file_is_found_without_the_checksum(path: Path, kept: float) -> None:
-    contents = path.read_bytes()
-    short = path.with_name("short.safetensors")
-    short.write_bytes(contents[: int(kept * len(contents))])
-    with pytest.raises(
-        UserError, match=r"short.safetensors is truncated or not a safetensors file"
-    ):
-        open_store(short, verify=False)
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -158,18 +145,13 @@ def test_missing_file(tmp_path: Path) -> None:
         open_store(tmp_path / "none.safetensors")
 
 
-def test_another_safetensors_file(tmp_path: Path) -> None:
+def test_another_file(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"weight": np.zeros(3)}, path)
-    with pytest.raises(UserError, match=r"weights.safetensors is not a data set file"):
+    with pytest.raises(UserError, match=r"weights.safetensors is damaged, or not of this program"):
         open_store(path)
-
-
-def test_another_format_version(tmp_path: Path) -> None:
-    path = tmp_path / "new.safetensors"
-    metadata = {METADATA_KEY: json.dumps({"format": 99})}
-    save_file({"train_images": np.zeros(3)}, path, metadata=metadata)
-    with pytest.raises(UserError, match=r"new.safetensors has data set format 99; expected 1"):
+    write_table(path, pd.DataFrame({"x": [1]}))
+    with pytest.raises(UserError, match=r"weights.safetensors is not a data set file"):
         open_store(path)
 
 

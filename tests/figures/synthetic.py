@@ -127,13 +127,19 @@ def write_experiment(folder: Path, name: str = "convnet-cifar10-noise20", **tabl
     """Write made-up tables as an experiment's results folder and return it."""
     history, sharpness = make_tables(name, **tables)
     config = make_config(name)
-    metadata = {"experiment_config": config, "config_hash": fingerprint(config)}
-    metadata["dataset_config"] = config.pop("dataset")
-    write_table(folder / name / "history.parquet", history, metadata)
-    write_table(
-        folder / name / "sharpness.parquet",
-        sharpness,
-        metadata | {"hessian_normalisation": "equation5"},
-    )
+    metadata = {"experiment": name, "experiment_config": config, "config_hash": fingerprint(config)}
+    metadata |= {"dataset_config": config.pop("dataset"), "final_epochs": []}
+    metadata |= {"hessian_normalisation": "equation5"}
+    write_tables(folder / name, history, sharpness, metadata)
     read_tables(folder / name)
     return folder / name
+
+
+def write_tables(
+    folder: Path, history: pd.DataFrame, sharpness: pd.DataFrame, metadata: dict[str, object]
+) -> None:
+    """Write an experiment's two tables as they are gathered, together."""
+    path = folder / "history.parquet"
+    write_table(path, history, metadata | {"table": "history"})
+    metadata = metadata | {"table": "sharpness"}
+    write_table(folder / "sharpness.parquet", sharpness, metadata, [path])

@@ -1,3 +1,4 @@
+import functools
 import re
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import pytest
 import torch
 from sharpness.references import MEAN, STD, normalised, random_images, random_labels, smooth
 
+from smoothdescent.errors import UserError
 from smoothdescent.sharpness import SVDPaths, input_gradients, measure, path_images
-from smoothdescent.sharpness.measures import MEASURES
+from smoothdescent.sharpness.measures import MEASURES, Measure, accuracy, measure_sources
 from smoothdescent.sharpness.paths import PATH_FAMILIES
 
 GUIDE = Path(__file__).parents[2] / "docs" / "sharpness.md"
@@ -79,3 +81,11 @@ def test_other_points_can_be_fed_in_and_compared():
     np.testing.assert_allclose(
         table["jacobian_norm"].to_numpy(), volume_integrals(norms, lengths).ravel(), rtol=1e-10
     )
+
+
+def test_a_measure_without_source_is_refused(monkeypatch):
+    """Its code determines results, and is part of what a table says it was measured with."""
+    odd = Measure("odd", functools.partial(accuracy), False, False)
+    monkeypatch.setitem(MEASURES, "odd", odd)
+    with pytest.raises(UserError, match="measure 'odd' is a partial without source code"):
+        measure_sources(["accuracy", "odd"])

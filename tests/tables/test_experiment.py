@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from figures.synthetic import (
 )
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import sha256_file, write_table
+from smoothdescent.files import read_table, sha256_file, write_table
 from smoothdescent.tables.experiment import (
     ExperimentTables,
     final_errors,
@@ -50,27 +51,22 @@ def test_missing_table(tmp_path: Path) -> None:
         read_tables(folder)
 
 
-def test_missing_column(tmp_path: Path) -> None:
+def test_a_history_of_another_time_is_refused(tmp_path: Path) -> None:
+    """As of another scale, or of a configuration before this one: it is gathered again."""
     folder = write_experiment(tmp_path, **SMALL)
-    history, _ = make_tables(**SMALL)
-    write_table(folder / "history.parquet", history.drop(columns="test_error"))
-    with pytest.raises(UserError, match=r"history\.parquet has no column 'test_error'"):
+    history = read_table(folder / "history.parquet")
+    write_table(folder / "history.parquet", history.slice(1))
+    with pytest.raises(UserError, match=r"was not gathered together .*; it is kept as sharpness"):
         read_tables(folder)
+    assert not (folder / "sharpness.parquet").exists()
 
 
-def test_empty_table(tmp_path: Path) -> None:
+def test_another_table_is_refused(tmp_path: Path) -> None:
     folder = write_experiment(tmp_path, **SMALL)
-    _, sharpness = make_tables(**SMALL)
-    write_table(folder / "sharpness.parquet", sharpness.iloc[:0])
-    with pytest.raises(UserError, match=r"sharpness\.parquet has no rows"):
-        read_tables(folder)
-
-
-def test_tables_of_two_experiments(tmp_path: Path) -> None:
-    folder = write_experiment(tmp_path, **SMALL)
-    history, _ = make_tables("convnet-cifar100", **SMALL)
-    write_table(folder / "history.parquet", history)
-    with pytest.raises(UserError, match="convnet-cifar10-noise20, convnet-cifar100, expected one"):
+    shutil.copy(folder / "sharpness.parquet", folder / "history.parquet")
+    with pytest.raises(
+        UserError, match=r"history\.parquet: its table is 'sharpness', expected 'hi"
+    ):
         read_tables(folder)
 
 

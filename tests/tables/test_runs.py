@@ -9,7 +9,7 @@ from training.tiny import Files, tiny_study
 
 from smoothdescent.cli import main
 from smoothdescent.errors import UserError
-from smoothdescent.files import read_metadata, read_table
+from smoothdescent.files import read_metadata, read_table, write_table
 from smoothdescent.sharpness import run_command
 from smoothdescent.tables.runs import read_runs
 
@@ -25,7 +25,8 @@ def files(tmp_path):
 
 
 def gather(files):
-    outputs = {name: files.folder / name for name in ("history", "sharpness", "config")}
+    suffixes = {"history": "parquet", "sharpness": "parquet", "config": "yaml"}
+    outputs = {name: files.folder / f"{name}.{suffix}" for name, suffix in suffixes.items()}
     words = ["tables", "--settings", files.settings, "--folder", files.folder / "runs"]
     words += [word for name, path in outputs.items() for word in (f"--output-{name}", path)]
     main([str(word) for word in words])
@@ -93,16 +94,20 @@ def test_a_table_of_another_run_or_epoch_is_put_aside(files, name, other, words)
 
 def test_a_table_of_other_weights_is_put_aside(files):
     """The history knows the snapshots that the training wrote."""
-    other = Files(files.folder, tiny_study(**SIZES | {"seeds": [0, 1]}))
-    other.train(*RUNS, tag="-other")
-    snapshot = files.folder / "runs-other/w2_s0/snapshots/e0.safetensors"
     table = files.folder / "runs/w2_s0/sharpness/e0.parquet"
-    before = table.read_bytes()
-    content = before.replace(b"snapshot_sha256", b"snapshot_sha265")
-    table.write_bytes(content)
-    assert content != before and snapshot.exists()
-    with pytest.raises(UserError, match="its snapshot_sha256 is None"):
+    stored = read_table(table)
+    metadata = stored.schema.metadata | {b"snapshot_sha256": b"0"}
+    write_table(table, stored.replace_schema_metadata(metadata))
+    with pytest.raises(UserError, match="its snapshot_sha256 is '0', expected"):
         read_runs(files.folder / "runs", files.resolved)
+
+
+def test_tables_that_were_measured_otherwise_are_put_aside(files):
+    """A job of an earlier configuration has ended after it was changed."""
+    measuring = {**SIZES["measure"], "jitters": 2}
+    other = Files(files.folder, tiny_study(**SIZES | {"seeds": [0, 1], "measure": measuring}))
+    with pytest.raises(UserError, match=r"its measuring_identity is .*, expected .*; it is kept"):
+        read_runs(files.folder / "runs", other.resolved)
 
 
 def test_tables_of_another_engine_are_not_mixed_in(files, monkeypatch):
@@ -111,8 +116,11 @@ def test_tables_of_another_engine_are_not_mixed_in(files, monkeypatch):
         path.unlink()
     monkeypatch.setattr(run_command, "measuring_code", lambda experiment: "newer")
     measure(files, "w2_s1")
-    with pytest.raises(UserError, match=r"w2_s0.*e0.* and .*w2_s1.*e0.* different code"):
+    with pytest.raises(UserError, match=r"with different code.*; 2 tables of another origin than"):
         read_runs(files.folder / "runs", files.resolved)
+    assert not list((files.folder / "runs/w2_s0/sharpness").glob("*.parquet"))
+    measure(files, *RUNS)
+    read_runs(files.folder / "runs", files.resolved)
 
 
 def test_tables_of_other_settings_are_refused(files):

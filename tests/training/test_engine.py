@@ -9,7 +9,6 @@ from networks.references import plain_convnet
 from torch.nn import functional
 from training.tiny import NAME, tiny_study
 
-from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.randomness import derive_seed, generator
 from smoothdescent.training.augmentation import crop, draw_crops, pad
@@ -180,8 +179,20 @@ def test_building_a_run_leaves_the_global_generator_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_divergence_is_told():
-    experiment = tiny_study(optimizer={"name": "sgd", "learning_rate": 1e6}).experiments[NAME]
+def test_a_run_that_diverges_passes_its_later_epochs_by():
+    experiment = tiny_study().experiments[NAME]
+    wild = experiment.optimizer.model_copy(update={"learning_rate": 1e30, "warmup_epochs": 0})
+    experiment = experiment.model_copy(update={"optimizer": wild})
     run = start(experiment)
-    with pytest.raises(UserError, match=r"diverged; try a smaller optimizer\.learning_rate"):
-        train(run, random_data(), experiment, seed=0, until=20, evaluate_at=set())
+    train(run, random_data(), experiment, seed=0, until=4, evaluate_at=set())
+    ended = run.diverged
+    weights = {name: w.clone() for name, w in run.network.state_dict().items()}
+    train(run, random_data(), experiment, seed=0, until=9, evaluate_at=set())
+    assert ended in (1, 2, 3, 4) and run.diverged == run.trained_epochs == ended
+    assert all(
+        w.equal(weights[name]) or w.isnan().any() for name, w in run.network.state_dict().items()
+    )
+    table = run.history_table()
+    assert table["epoch"].tolist() == [*range(10)]
+    assert table.loc[ended:, "learning_rate":].isna().all(axis=None)
+    assert all(run.was_evaluated(epoch) for epoch in range(ended, 10))

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -94,6 +96,25 @@ def test_volumes_that_are_asked_for_later(files, monkeypatch):
     assert measured == [0, 0, None]
     measure(files)
     assert measured == [0, 0, None, None]
+
+
+def test_two_jobs_measure_nothing_twice(files, monkeypatch):
+    """Both have seen that all is still to be measured before one begins."""
+    measured = count_measurements(monkeypatch)
+    original, calls, both = run_command.is_finished, threading.local(), threading.Barrier(2)
+
+    def is_finished(checkpoint):
+        finished = original(checkpoint)
+        calls.count = getattr(calls, "count", 0) + 1
+        if calls.count == 2:
+            both.wait()
+        return finished
+
+    monkeypatch.setattr(run_command, "is_finished", is_finished)
+    with ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(measure, files) for _ in range(2)]:
+            job.result()
+    assert measured == [0, None]
 
 
 MARGIN = """

@@ -10,6 +10,7 @@ from torch import nn
 from training.test_step import data_on
 from training.tiny import NAME, tiny_study
 
+from smoothdescent.networks.weights import load_tensors
 from smoothdescent.training.engine import train
 from smoothdescent.training.run import new_run
 
@@ -51,7 +52,7 @@ def trained(experiment, seed=0, stop=None, path=None):
     except Killed:
         torch.rand(5), random.random(), np.random.rand()  # another process has other generators
         run = start(experiment, seed)
-        run.load(path)
+        run.load(path, *load_tensors(path))
         train(run, data_on("cpu"), experiment, **settings)
     return weights(run)
 

@@ -11,14 +11,17 @@ import time
 import pyarrow.parquet as pq
 import pytest
 import torch
+from training.test_measure_runs import MEASURE, measure
 from training.tiny import NAME, Files, contents, tiny_study
 
+from smoothdescent.cli import main
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_metadata, read_table
 from smoothdescent.lease import Lease
-from smoothdescent.networks.weights import load_tensors, read_weights_metadata
+from smoothdescent.networks.weights import load_tensors, read_weights_metadata, save_tensors
 from smoothdescent.training import engine
 from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
+from smoothdescent.training.run import new_run
 
 
 @pytest.fixture
@@ -357,6 +360,7 @@ def test_work_in_progress_of_other_code_is_not_used(files, monkeypatch, capsys):
     monkeypatch.setattr(engine, "learning_rate", lambda *arguments: 2 * original(*arguments))
     files.train()
     assert "state.safetensors is not used: " in capsys.readouterr().err
+    (files.folder / "runs/w2_s0/state.safetensors.unusable").unlink()
     files.train(tag="-whole")
     assert contents(files.folder / "runs") == contents(files.folder / "runs-whole")
     monkeypatch.setattr("smoothdescent.training.trainer.training_code", lambda: "newer")
@@ -585,4 +589,88 @@ def test_user_error_is_what_other_files_raise(files):
         experiment, width=2, seed=0, num_classes=10, image_size=8, device=torch.device("cpu")
     )
     with pytest.raises(UserError, match="is not a training state"):
-        run.load(files.data)
+        run.load(files.data, *load_tensors(files.data))
+
+
+def test_a_run_that_diverges_has_all_its_products(files, capsys, monkeypatch):
+    """It is measured and gathered beside the others; its later checkpoints are marked."""
+    fast = {"name": "sgd", "learning_rate": 900.0, "warmup_epochs": 0}
+    wild = Files(files.folder, tiny_study(optimizer=fast, seeds=[0, 1], measure=MEASURE))
+    wild.train("w2_s0", "w2_s1")
+    assert "w2_s0 has diverged in epoch" in capsys.readouterr().err
+    trained = count_epochs(monkeypatch)
+    wild.train("w2_s0", "w2_s1")
+    assert trained == []
+    measure(wild, "w2_s0", "w2_s1")
+    outputs = [files.folder / name for name in ("history.parquet", "sharpness.parquet", "c.yaml")]
+    words = ["tables", "--settings", wild.settings, "--folder", files.folder / "runs"]
+    for name, path in zip(("history", "sharpness", "config"), outputs, strict=True):
+        words += [f"--output-{name}", path]
+    main([str(word) for word in words])
+    history, sharpness = (read_table(path).to_pandas() for path in outputs[:2])
+    history, sharpness = (table[table["seed"] == 0] for table in (history, sharpness))
+    assert history["warning"].str.contains("diverged in epoch").all()
+    last = sharpness[sharpness["epoch"] == 6]
+    assert last["diverged"].all() and last["jacobian_norm"].isna().all()
+    assert sharpness.loc[sharpness["epoch"] == 0, "jacobian_norm"].notna().all()
+    assert set(last["volume"]) == {0, 1, 2} and set(last["subset"]) == {"all", "clean", "noisy"}
+    for command in (
+        ["figure", "figure2", "--output", files.folder / "figure2"],
+        ["verdict", *(f"--output-{k}={files.folder / k}" for k in ("parquet", "md", "html"))],
+    ):
+        main([str(word) for word in [*command, "--tables", files.folder]])
+    text = (files.folder / "md").read_text()
+    assert "run(s) with values that are not finite left out: w2_s0" in text
+
+
+def another_runs(path):
+    shutil.copy(path.parent.with_name("w2_s1") / path.name, path)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), flip, another_runs])
+def test_a_folder_without_its_marker_is_known_by_its_files(files, monkeypatch, capsys, damage):
+    """It resumes, and under other settings it is put aside as what it is."""
+    files.train("w2_s0", "w2_s1")
+    before = contents(files.folder / "runs")
+    damage(files.folder / "runs/w2_s0/run.json")
+    trained = count_epochs(monkeypatch)
+    files.train()
+    assert trained == [] and contents(files.folder / "runs") == before
+    damage(files.folder / "runs/w2_s0/run.json")
+    other = Files(files.folder, tiny_study(batch_size=20))
+    other.train()
+    other.train(tag="-fresh")
+    runs = (contents(files.folder / f"runs{tag}/w2_s0") for tag in ("", "-fresh"))
+    assert next(runs) == next(runs)
+    trained.clear()
+    files.train()
+    assert trained == [] and "comes back" in capsys.readouterr().err
+
+
+def test_weights_that_the_run_was_not_trained_to_are_put_aside(files, monkeypatch):
+    """As of a snapshot of another time, whole and of this run: its history knows them."""
+    files.train()
+    before = contents(files.folder / "runs")
+    path = files.folder / "runs/w2_s0/snapshots/e1.safetensors"
+    tensors, metadata = load_tensors(path)
+    save_tensors(path, {name: 2 * tensor for name, tensor in tensors.items()}, metadata)
+    trained = count_epochs(monkeypatch)
+    files.train()
+    assert trained == [1]
+    path.with_name("e1.safetensors.unusable").unlink()
+    assert contents(files.folder / "runs") == before
+
+
+def test_a_state_that_does_not_fit_changes_nothing(files):
+    files.train("w2_s0")
+    path = files.folder / "runs/w2_s0/state.safetensors"
+    tensors, metadata = load_tensors(path)
+    name = next(name for name in tensors if name.startswith("optimizer/"))
+    tensors[name] = tensors[name][:1]
+    sizes = {"num_classes": 10, "image_size": 8, "device": torch.device("cpu")}
+    run = new_run(files.resolved.experiment, width=2, seed=1, **sizes)
+    weights = {key: value.clone() for key, value in run.network.state_dict().items()}
+    with pytest.raises(UserError, match=f"{name.removeprefix('optimizer/')} has the shape"):
+        run.load(path, tensors, metadata)
+    assert all(value.equal(weights[key]) for key, value in run.network.state_dict().items())
+    assert (run.epoch, run.history) == (0, [])

@@ -9,6 +9,7 @@ from networks.references import plain_convnet
 from torch.nn import functional
 from training.tiny import NAME, tiny_study
 
+from smoothdescent.networks.weights import load_tensors
 from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
@@ -95,7 +96,7 @@ def test_a_run_that_is_loaded_goes_on(device, optimizer, network, tmp_path):
     train(whole, data, experiment, seed=0, until=4, evaluate_at=set())
     train(first, data, experiment, seed=0, until=2, evaluate_at=set())
     first.save(tmp_path / "state.safetensors", {})
-    second.load(tmp_path / "state.safetensors")
+    second.load("state", *load_tensors(tmp_path / "state.safetensors"))
     train(second, data, experiment, seed=0, until=4, evaluate_at=set())
     tolerance = 0 if device == "cpu" else 1e-4
     for one, other in zip(whole.network.parameters(), second.network.parameters(), strict=True):

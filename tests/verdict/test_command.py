@@ -161,7 +161,7 @@ def test_a_diverged_run_is_told(tmp_path):
     lost = (table["width"] == 12) & (table["seed"] == 1)
     table.loc[lost, "jacobian_norm"] = np.nan
     metadata = read_metadata(folder / "sharpness.parquet")
-    write_table(folder / "sharpness.parquet", table, {"config_hash": metadata["config_hash"]})
+    write_table(folder / "sharpness.parquet", table, metadata)
     verdict(tmp_path, folder)
     text = (tmp_path / "verdict.md").read_text()
     assert "3 seed(s); 1 run(s) with values that are not finite left out" in text
@@ -225,10 +225,13 @@ def test_faults_of_a_comparison(written, tmp_path):
         compare(written, written)
     with pytest.raises(UserError, match="--output-md alone"):
         compare(written, html=tmp_path / "x.html")
-    write_table(tmp_path / "verdict.parquet", pd.DataFrame({"number": [1]}), {})
+    said = {"table": "verdict"}
+    write_table(tmp_path / "verdict.parquet", pd.DataFrame({"number": [1]}), said)
     with pytest.raises(UserError, match="has no column 'result'"):
         compare(tmp_path)
-    write_table(tmp_path / "verdict.parquet", pd.DataFrame({"number": [1], "result": ["yes"]}), {})
+    write_table(
+        tmp_path / "verdict.parquet", pd.DataFrame({"number": [1], "result": ["yes"]}), said
+    )
     with pytest.raises(UserError, match="has the result 'yes', expected holds"):
         compare(tmp_path)
     parser = argparse.ArgumentParser()

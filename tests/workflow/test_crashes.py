@@ -12,7 +12,7 @@ import psutil
 import pytest
 from workflow.study import assert_same_tables, wait_until
 
-from smoothdescent.files import safetensors_header
+from smoothdescent.files import peek_metadata
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ def start_training(study):
 
 def finish(study, tmp_path):
     """Run the study to an end near what it has reached, and compare it with one undisturbed."""
-    header = safetensors_header(study.results / "runs/w2_s0/state.safetensors")
-    position = json.loads(json.loads(header["smoothdescent"])["position"])
+    state = peek_metadata(study.results / "runs/w2_s0/state.safetensors")
+    position = json.loads(state["position"])
     study.set(epochs=position["epoch"] + 20)
     study.run(*study.tables)
     assert "resumed from" in (study.results / LOG).read_text()

@@ -11,7 +11,7 @@ from PIL import Image
 from training.tiny import contents
 from workflow.study import Study
 
-from smoothdescent.files import read_table, safetensors_header
+from smoothdescent.files import read_metadata, read_table
 
 pytestmark = pytest.mark.slow
 
@@ -72,4 +72,4 @@ def test_another_folder_and_replaced_files(study):
     assert {f"w1_s0/{name}": content for name, content in after.items()} == runs
     assert study.jobs("measure") == {}
     # What was read is recorded, and not what the configuration says.
-    assert "sha256" in json.dumps(safetensors_header(store))
+    assert "sha256" in json.dumps(read_metadata(store))

@@ -55,10 +55,8 @@ def label_settings(wildcards):
 
 
 def table_identity(wildcards):
-    """Return what determines an experiment's tables, beside those of its runs, as JSON."""
-    settings = RESOLVED[wildcards.experiment].model_dump(mode="json")
-    del settings["experiment"]["seeds_per_job"]
-    return canonical_json(settings)
+    """Return a hash of what determines an experiment's tables, beside those of its runs."""
+    return RESOLVED[wildcards.experiment].identity
 
 
 def table_settings(wildcards, threads):

@@ -41,16 +41,20 @@ def figure_files():
 def run_products(experiment, width, seed):
     """Return the files of a training job and of a measuring job, with what each says of itself."""
     run = RESULTS / experiment / "runs" / run_name(width, seed)
+    resolved = RESOLVED[experiment]
     facts = {"experiment": experiment, "width": str(width), "seed": str(seed)}
-    epochs = {e: {**facts, "epoch": str(e)} for e in STUDY.experiments[experiment].snapshot_epochs}
+    facts["training_identity"] = resolved.training_identity
+    epochs = {e: {**facts, "epoch": str(e)} for e in resolved.experiment.snapshot_epochs}
+    measuring = {"measuring_identity": resolved.measuring_identity}
     trained = {snapshot_path(run, epoch): epochs[epoch] for epoch in epochs}
-    measured = {sharpness_path(run, epoch): epochs[epoch] for epoch in epochs}
+    measured = {sharpness_path(run, epoch): epochs[epoch] | measuring for epoch in epochs}
     return [{**trained, history_path(run): facts}, measured]
 
 
 def products():
     """Return all files that the study makes, job by job, with what each says of itself."""
-    groups = [{experiment_data(name): {}} for name in STUDY.experiments]
+    used = {block.data.dataset for block in STUDY.experiments.values()}
+    groups = [{data_file(name): {"name": name}} for name in sorted(used)]
     for name, block in STUDY.experiments.items():
         folder = RESULTS / name
         settings = canonical_json(RESOLVED[name].label_settings)
@@ -58,10 +62,14 @@ def products():
         for width in block.widths:
             for seed in block.seeds:
                 groups += run_products(name, width, seed)
-        tables = {folder / f"{t}.parquet": {"table": t, "experiment": name} for t in TABLES}
+        facts = {"experiment": name, "config_hash": RESOLVED[name].identity}
+        tables = {folder / f"{t}.parquet": {"table": t, **facts} for t in TABLES}
         groups.append({**tables, folder / "config.yaml": {}})
-    groups += [{file: {}} for file in figure_files()]
-    groups.append({RESULTS / f"verdict.{suffix}": {} for suffix in ("parquet", "md", "html")})
+    for name in figures_of(list(STUDY.experiments)):
+        table = {figure_file(name, "parquet"): {"figure": name}}
+        groups.append({**table, figure_file(name, "pdf"): {}, figure_file(name, "png"): {}})
+    verdict = {RESULTS / "verdict.parquet": {"table": "verdict"}}
+    groups.append({**verdict, RESULTS / "verdict.md": {}, RESULTS / "verdict.html": {}})
     return groups
 
 

@@ -4,7 +4,12 @@ RUNTIME_SAFETY = 2  # a job asks for so many times the time that it is expected 
 UNPLANNED_MB = 8000  # the memory that it asks for if `snakemake plan` has not been run
 MEMORY_STEPS = 3  # so many times that memory in its later attempts
 COSTS_FILE = here(RESULTS / "costs.json")
-COSTS = Calibration.load(COSTS_FILE) if COSTS_FILE.exists() else None
+COSTS = None
+if COSTS_FILE.exists():
+    try:
+        COSTS = Calibration.load(COSTS_FILE)
+    except UserError as error:
+        print(f"{error}; jobs ask for the longest time", file=sys.stderr)
 GPUS = int(STUDY.device != "cpu")  # of a training or measuring job
 # SLURM sends TERM three minutes before a job's time is up: a training saves, ends and is submitted
 # again. The job's log is not wiped when SLURM puts it back into the queue.

@@ -18,6 +18,7 @@ Settings = TypeVar("Settings", bound=Block)
 
 # A block with one of these keys is of one of several kinds; keys of one kind do not fit another.
 _KIND_KEYS = ("source", "kind", "name", "family")
+MOST_VALUES = 100_000
 
 
 def overlay(base: Any, patch: Any) -> Any:
@@ -48,6 +49,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; expected a YAML file") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; expected a YAML file") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply; expected a configuration") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -70,6 +75,7 @@ def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
         UserError: names the key that is unknown, of the wrong type or out of range, and says what
             was expected.
     """
+    _check_size(config, source)
     config = copy.deepcopy(config)
     scales = _mapping(config.pop("scales", None), f"{source}: scales")
     scale = config.get("scale")
@@ -103,6 +109,19 @@ def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
         return Study.model_validate(config)
     except ValidationError as error:
         raise UserError(_explain(error, config, source)) from None
+
+
+def _check_size(config: Any, source: str) -> None:
+    """Refuse what references in YAML blow up: a few lines stand for billions of values."""
+    left, count = [config], 0
+    while left:
+        block = left.pop()
+        left += (
+            block.values() if isinstance(block, dict) else block if isinstance(block, list) else ()
+        )
+        count += 1
+        if count > MOST_VALUES:
+            raise UserError(f"{source} stands for more than {MOST_VALUES} values, expected fewer")
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
@@ -159,7 +178,7 @@ def dump(study: Study) -> str:
 
 def dump_experiment(resolved: ResolvedExperiment) -> str:
     """Return an experiment and its data set as YAML, in the places that they have in a study."""
-    content = resolved.model_dump(mode="json")
+    content = resolved.contents
     dataset = resolved.experiment.data.dataset
     return _yaml(
         {

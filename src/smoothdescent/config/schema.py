@@ -12,12 +12,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
-from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, PlainPlace, Positive
+from smoothdescent.config.types import (
+    Block,
+    Count,
+    Fraction,
+    Name,
+    Natural,
+    PlainPlace,
+    Positive,
+    Seed,
+)
 from smoothdescent.data.sources import Dataset
 from smoothdescent.files import fingerprint
 from smoothdescent.sharpness.paths import PathSettings
 from smoothdescent.tables.columns import STANDARD_MEASURES, check_measures
 from smoothdescent.training.optimizers import OptimizerSettings
+
+LONGEST_RANGE = 10_000
+# Rules of the workflow, which the figure of an experiment would be called as, and folders of its
+# results, among which the experiment's would be.
+RESERVED = re.compile(
+    r"all|train|measure|plan|verdict|dump_config|prepare_data|make_labels|gather_tables|"
+    r"draw_figure|decide_verdict|figure\d+|(train|measure)_.*|data|figures|logs|benchmarks"
+)
 
 
 def _expand_ranges(value: Any) -> Any:
@@ -25,7 +42,9 @@ def _expand_ranges(value: Any) -> Any:
     items = value if isinstance(value, list) else [value]
     expanded: list[Any] = []
     for item in items:
-        match = re.fullmatch(r"(\d+)\.\.(\d+)", item) if isinstance(item, str) else None
+        match = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", item) if isinstance(item, str) else None
+        if match and int(match[2]) - int(match[1]) >= LONGEST_RANGE:
+            raise ValueError(f"found {item!r}; expected a range of at most {LONGEST_RANGE} numbers")
         expanded.extend(range(int(match[1]), int(match[2]) + 1) if match else [item])
     return expanded
 
@@ -36,7 +55,7 @@ def _increasing(values: list[int] | list[float]) -> None:
 
 
 Widths = Annotated[list[Natural], Field(min_length=1), BeforeValidator(_expand_ranges)]
-Seeds = Annotated[list[Count], Field(min_length=1), BeforeValidator(_expand_ranges)]
+Seeds = Annotated[list[Seed], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Epochs = Annotated[list[Count], BeforeValidator(_expand_ranges)]
 
 
@@ -45,7 +64,7 @@ class SymmetricNoise(Block):
 
     kind: Literal["symmetric"]
     rate: Fraction
-    seed: Count = 0
+    seed: Seed = 0
 
 
 class AsymmetricNoise(Block):
@@ -54,7 +73,7 @@ class AsymmetricNoise(Block):
     kind: Literal["asymmetric"]
     classes: Natural
     rate: Fraction
-    seed: Count = 0
+    seed: Seed = 0
 
 
 class Data(Block):
@@ -64,13 +83,15 @@ class Data(Block):
     image_size: Natural | None = Field(None, description="pixels, by averaging; default: stored")
     train_samples: Natural | None = Field(None, description="default: all that validation leaves")
     validation: Count = Field(0, description="training images held out")
-    split_seed: Count = 0
+    split_seed: Seed = 0
 
 
 class Augmentation(Block):
     """Random shifts (zero padding, then a crop of the old size) and horizontal flips."""
 
-    shift: Count = Field(4, description="padding on each side in pixels; the largest shift")
+    shift: Count = Field(
+        4, le=1024, description="padding on each side in pixels; the largest shift"
+    )
     flip: StrictBool = Field(True, description="flip with probability 1/2")
 
 
@@ -82,12 +103,12 @@ class Measuring(Block):
     )
     samples: Natural | None = Field(None, description="training images measured; default: all")
     paths: PathSettings
-    jitters: Natural = Field(4, description="colour jitters M of the tangent Hessian")
+    jitters: Natural = Field(4, le=1000, description="colour jitters M of the tangent Hessian")
     jitter_magnitude: Annotated[Positive, Field(lt=1)] = 0.01
     step_size: Positive = Field(0.1, description="delta of equation 5")
     step: Literal["delta", "full"] = "delta"
     hessian: Literal["equation5", "rms"] = Field("equation5", description="normalisation")
-    seed: Count = 0
+    seed: Seed = 0
     dtype: Literal["float32", "float64"] = "float32"
 
     @model_validator(mode="after")
@@ -195,9 +216,15 @@ class ResolvedExperiment(Block):
     dataset: Dataset
 
     @property
+    def contents(self) -> dict[str, Any]:
+        """All that determines results, whatever the jobs that the runs are packed into."""
+        packing = {"experiment": {"seeds_per_job"}}
+        return self.model_dump(mode="json", exclude=packing)
+
+    @property
     def identity(self) -> str:
-        """A hash of the whole."""
-        return fingerprint(self.model_dump(mode="json"))
+        """A hash of these."""
+        return fingerprint(self.contents)
 
     @property
     def label_settings(self) -> dict[str, Any]:
@@ -246,8 +273,10 @@ class Study(Block):
     scale: Name
     results: PlainPlace
     device: Literal["auto", "cpu", "cuda"]
-    threads: Natural
-    longest_job_hours: Positive = Field(12, description="limit of the time a cluster job asks for")
+    threads: Annotated[Natural, Field(le=1024)]
+    longest_job_hours: Positive = Field(
+        12, le=100_000, description="limit of the time a cluster job asks for"
+    )
     memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
     autosave_minutes: Positive
     datasets: dict[Name, Dataset]
@@ -258,6 +287,11 @@ class Study(Block):
         if not self.experiments:
             raise ValueError("experiments is empty at this scale, expected at least one")
         for name, experiment in self.experiments.items():
+            if RESERVED.fullmatch(name):
+                raise ValueError(
+                    f"experiments.{name}: the workflow calls something else {name!r}; choose "
+                    "another name"
+                )
             if experiment.data.dataset not in self.datasets:
                 raise ValueError(
                     f"experiments.{name}.data.dataset is {experiment.data.dataset!r}, expected one "

@@ -9,8 +9,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Natural = Annotated[int, Field(ge=1, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
+# No number of things of a study comes near this; a slip of the keyboard does.
+MOST = 10_000_000
+
+
+def _countable(value: int) -> int:
+    if value > MOST:
+        raise ValueError(f"found {value}; expected at most {MOST}")
+    return value
+
+
+# A validator and not `le`, which would hide the lower limit of a field of this type.
+Natural = Annotated[int, Field(ge=1, strict=True), AfterValidator(_countable)]
+Count = Annotated[int, Field(ge=0, strict=True), AfterValidator(_countable)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]  # stored as int64
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
 
 

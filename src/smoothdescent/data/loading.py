@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,12 @@ import torch
 
 from smoothdescent.data.store import Store, open_store
 from smoothdescent.errors import UserError
-from smoothdescent.files import read_metadata, read_table, sha256_bytes
+from smoothdescent.files import canonical_json, read_table, sha256_bytes, table_metadata
 
 # Images converted at a time: bounds the memory beyond that of the result.
 _CHUNK = 512
 
-# The columns of a label table, and their Arrow types.
-LABEL_COLUMNS = {
-    "sample_id": ("int64",),
-    "label_true": ("int64",),
-    "label": ("int64",),
-    "is_noisy": ("bool",),
-    "split": ("string", "large_string"),
-}
+LABEL_COLUMNS = ("sample_id", "label_true", "label", "is_noisy", "split")
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,7 @@ class ExperimentData:
 
     Attributes:
         name: the data set's name.
+        sha256: the data set's checksum.
         num_classes: C.
         image_size: S, after averaging.
         mean, std: per channel of the [0,1] pixels, used to normalise.
@@ -64,6 +58,7 @@ class ExperimentData:
     """
 
     name: str
+    sha256: str
     num_classes: int
     image_size: int
     mean: tuple[float, float, float]
@@ -76,7 +71,10 @@ class ExperimentData:
 
 
 def load_experiment_data(
-    store_path: str | Path, labels_path: str | Path, image_size: int | None = None
+    store_path: str | Path,
+    labels_path: str | Path,
+    image_size: int | None = None,
+    label_settings: Mapping[str, Any] | None = None,
 ) -> ExperimentData:
     """Load an experiment's images and labels.
 
@@ -84,15 +82,17 @@ def load_experiment_data(
         store_path: the data set's file (see `store`).
         labels_path: the label table made from it (see `labels`).
         image_size: height and width in pixels; None: as stored.
+        label_settings: those of the label table; None: whatever they were.
 
     Raises:
-        UserError: a file is missing or damaged, the table was made from other data, or
+        UserError: a file is missing or damaged, the table was made from other data or settings, or
             `image_size` does not divide the stored size.
     """
     store = open_store(store_path)
-    table = read_label_table(labels_path, store)
+    table, made_from = read_label_table(labels_path, store, label_settings)
     return ExperimentData(
         name=store.name,
+        sha256=store.sha256,
         num_classes=store.num_classes,
         image_size=_result_size(store, image_size),
         mean=store.mean,
@@ -104,78 +104,35 @@ def load_experiment_data(
         ),
         test_labels=torch.from_numpy(np.array(store.test.labels)),
         corrupted_classes=torch.tensor(
-            json.loads(read_metadata(labels_path)["corrupted_classes"]), dtype=torch.int64
+            json.loads(made_from["corrupted_classes"]), dtype=torch.int64
         ),
     )
 
 
-def read_label_table(path: str | Path, store: Store) -> dict[str, np.ndarray]:
+def read_label_table(
+    path: str | Path, store: Store, settings: Mapping[str, Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a label table that was made from this data set.
 
+    Args:
+        path: the file.
+        store: the data set.
+        settings: what else it should have been made from (see `labels`); None: whatever it was.
+
     Returns:
-        Its columns (see `labels.make_labels`), sorted by sample_id.
+        Its columns (see `labels.make_labels`), and its metadata.
 
     Raises:
-        UserError: the file is missing or damaged, was made from other data, or its rows are not
-            those that its settings ask for, once each.
+        UserError: the file is missing or damaged, or was made from other data or settings.
     """
-    stored = read_table(path, list(LABEL_COLUMNS))
-    metadata = read_metadata(path)
-    found = metadata.get("data_sha256")
-    if found != store.sha256:
-        raise UserError(
-            f"{path} was made from other data than {store.path}: its key 'data_sha256' is {found}, "
-            f"the data set's checksum is {store.sha256}; make the labels again"
-        )
-    for name, kinds in LABEL_COLUMNS.items():
-        column = stored[name]
-        if column.null_count or str(column.type) not in kinds:
-            raise UserError(
-                f"{path}: column {name!r} is {column.type} with {column.null_count} empty rows; "
-                f"expected {kinds[0]} in all rows; make the labels again"
-            )
-    stored = stored.sort_by("sample_id")
-    table = {name: stored[name].to_numpy() for name in LABEL_COLUMNS}
-    wrong = _wrong_rows(table, json.loads(metadata.get("settings", "null")), store)
-    if wrong:
-        raise UserError(f"{path}: {wrong}; make the labels again")
-    return table
-
-
-def _wrong_rows(
-    table: dict[str, np.ndarray], settings: dict[str, Any] | None, store: Store
-) -> str | None:
-    """Say what is wrong with the rows of a label table, sorted by sample_id, if anything is."""
-    ids, label = table["sample_id"], table["label"]
-    total = len(store.train.labels)
-    for name, limit in (("sample_id", total), ("label", store.num_classes)):
-        outside = table[name][(table[name] < 0) | (table[name] >= limit)]
-        if len(outside):
-            return f"{name} {outside[0]} is out of range, expected 0 to {limit - 1}"
-    doubled = ids[1:][ids[1:] == ids[:-1]]
-    if len(doubled):
-        return f"sample_id {doubled[0]} has several rows, expected one"
-    other = ids[table["label_true"] != store.train.labels[ids]]
-    if len(other):
-        return f"label_true of sample_id {other[0]} is not the data set's label"
-    other = ids[table["is_noisy"] != (label != table["label_true"])]
-    if len(other):
-        return f"is_noisy of sample_id {other[0]} contradicts its labels"
-    splits, counts = np.unique(table["split"].astype(str), return_counts=True)
-    if not set(splits) <= {"train", "validation"}:
-        return f"column 'split' has the values {', '.join(splits)}, expected train and validation"
-    if settings is None:
-        return None
-    found = dict(zip(splits.tolist(), counts.tolist(), strict=True))
-    validation = settings.get("validation") or 0
-    expected = {
-        "train": settings.get("train_samples") or total - validation,
-        "validation": validation,
-    }
-    for split, count in expected.items():
-        if found.get(split, 0) != count:
-            return f"it has {found.get(split, 0)} {split} samples, expected {count}"
-    return None
+    expected = {"data_sha256": store.sha256}
+    if settings is not None:
+        expected["settings"] = canonical_json(settings)
+    try:
+        stored = read_table(path, list(LABEL_COLUMNS), expected)
+    except UserError as error:
+        raise UserError(f"{error}; delete it, and the workflow makes the labels again") from None
+    return {name: stored[name].to_numpy() for name in LABEL_COLUMNS}, table_metadata(stored.schema)
 
 
 def load_pixels(

@@ -2,31 +2,39 @@
 
 The file is in the safetensors format. Tensors: `train_images`, `test_images` (uint8 [N, S, S, 3])
 and `train_labels`, `test_labels` (int64 [N]). Its metadata has one key, `smoothdescent`, whose JSON
-holds the format's version, the names of the data set and of its classes, the channels' mean and
-standard deviation, where the data came from and which files were read, and the SHA-256 of all that
-determines a result: of the tensors, mean, standard deviation and class names, but not of the files
-or the names. Nothing else is written, so that equal files give an equal file.
+holds the names of the data set and of its classes, the channels' mean and standard deviation, where
+the data came from and which files were read, and the SHA-256 of all that determines a result: of
+the tensors, mean, standard deviation and class names, but not of the files or the names. Nothing
+else is written but the checksum of the file (see `files`), so that equal files give an equal file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import math
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from smoothdescent.data.sources.base import Decoded, FileRead
 from smoothdescent.errors import UserError
-from smoothdescent.files import atomic_path, canonical_json
+from smoothdescent.files import (
+    CHECKSUM,
+    METADATA_KEY,
+    UNSEALED,
+    atomic_path,
+    canonical_json,
+    check_seal,
+    seal,
+    tensors_header,
+    tensors_metadata,
+)
 
-FORMAT_VERSION = 1
-METADATA_KEY = "smoothdescent"
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 _TYPES = {"U8": np.dtype("uint8"), "I64": np.dtype("<i8")}
 
@@ -104,50 +112,42 @@ def write_store(path: str | Path, name: str, decoded: Decoded) -> None:
             "expected positive numbers (data key 'std', or images that vary)"
         )
     header = {
-        "format": FORMAT_VERSION,
         "name": name,
         "description": decoded.description,
         "files": [dataclasses.asdict(file) for file in decoded.files],
         **described,
         "sha256": _sha256(tensors, described),
+        CHECKSUM: UNSEALED,
     }
     with atomic_path(path) as temporary:
-        # One key: safetensors writes several in an arbitrary order, and equal data would then give
-        # files that differ.
         save_file(tensors, temporary, metadata={METADATA_KEY: canonical_json(header)})
+        seal(temporary)
 
 
-def open_store(path: str | Path, verify: bool = True) -> Store:
+def open_store(path: str | Path) -> Store:
     """Open a data set file; its images stay on disk and are mapped into memory.
 
     Args:
-        path: a file written by `write_store`.
-        verify: recompute the checksum, which reads the whole file.
+        path: a file written by `write_store`; all of it is read once, for its checksum.
 
     Raises:
-        UserError: the file is missing, truncated, of another kind, or its checksum is wrong.
+        UserError: the file is missing, damaged or of another kind.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected a data set file (see prepare-data)")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty")
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    check_seal(path, content)
     try:
-        # The library checks that the header is sound and that the tensors fill the file.
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(f"{path} is truncated or not a safetensors file: {error}") from error
-    if METADATA_KEY not in metadata:
-        raise UserError(f"{path} is not a data set file; expected one written by prepare-data")
-    header = json.loads(metadata[METADATA_KEY])
-    if header["format"] != FORMAT_VERSION:
+        header = tensors_metadata(content)
+        tensors = _map(content)
+    except (ValueError, KeyError):
         raise UserError(
-            f"{path} has data set format {header['format']}; expected {FORMAT_VERSION}: "
-            "prepare it again"
-        )
-    tensors = _map(path)
-    described = {key: header[key] for key in ("mean", "std", "class_names")}
-    if verify and _sha256(tensors, described) != header["sha256"]:
-        raise UserError(f"{path} is damaged: its contents do not match its checksum")
+            f"{path} is not a data set file; expected one written by prepare-data"
+        ) from None
     return Store(
         path=path,
         name=header["name"],
@@ -162,21 +162,19 @@ def open_store(path: str | Path, verify: bool = True) -> Store:
     )
 
 
-def _map(path: Path) -> dict[str, np.ndarray]:
-    """Map the tensors of a sound safetensors file; the library itself would copy them."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        entries = json.loads(file.read(length))
+def _map(content: mmap.mmap) -> dict[str, np.ndarray]:
+    """Return the tensors of a sound safetensors file, in its memory; the library would copy them.
+
+    Raises:
+        KeyError, ValueError: the tensors are not those of a data set.
+    """
+    entries, start = tensors_header(content)
     tensors = {}
     for name in TENSORS:
-        entry = entries[name]
-        tensors[name] = np.memmap(
-            path,
-            dtype=_TYPES[entry["dtype"]],
-            mode="r",
-            offset=8 + length + entry["data_offsets"][0],
-            shape=tuple(entry["shape"]),
-        )
+        kind, shape = _TYPES[entries[name]["dtype"]], entries[name]["shape"]
+        offset = start + entries[name]["data_offsets"][0]
+        flat = np.frombuffer(content, kind, count=math.prod(shape), offset=offset)
+        tensors[name] = flat.reshape(shape)
     return tensors
 
 

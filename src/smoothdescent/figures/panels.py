@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from smoothdescent.figures import style
 from smoothdescent.figures.drawing import Drawing
 from smoothdescent.tables.columns import MEASURES, describe
+from smoothdescent.tables.convergence import divergences
 from smoothdescent.tables.experiment import ExperimentTables, final_errors, final_volumes
 
 WIDTH_LABEL = "base width $w$"
@@ -205,6 +206,9 @@ def marks_note(experiments: Iterable[ExperimentTables]) -> str:
     texts = []
     if any(experiment.unsettled for experiment in experiments):
         texts.append("\u00d7 a run of this width does not converge")
+    missing = {f"w{w}_s{s}" for e in experiments for w, s in divergences(e.history)}
+    if missing:
+        texts.append(f"of {', '.join(sorted(missing))}, which diverged, nothing is drawn after it")
     if any(experiment.stopped_widths for experiment in experiments):
         texts.append("\u25a1 a run of this width stopped training early")
     return "on the axis: " + ", ".join(texts) if texts else ""

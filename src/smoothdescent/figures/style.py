@@ -94,10 +94,12 @@ def save(figure: Figure, table: pd.DataFrame, stem: str | Path, metadata: dict[s
         metadata: stored in the Parquet file.
     """
     stem = Path(stem)
+    pictures = []
     for suffix, pairs in ((".pdf", {"CreationDate": None}), (".png", {})):
-        with atomic_path(stem.with_name(stem.name + suffix)) as path:
+        pictures.append(stem.with_name(stem.name + suffix))
+        with atomic_path(pictures[-1]) as path:
             figure.savefig(path, metadata=pairs)
-    write_table(stem.with_name(stem.name + ".parquet"), table, metadata)
+    write_table(stem.with_name(stem.name + ".parquet"), table, metadata, pictures)
 
 
 def volume_colours(count: int) -> list[Any]:

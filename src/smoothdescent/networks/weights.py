@@ -6,22 +6,30 @@ and equal weights shall make equal files.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-from collections.abc import Iterator, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import nn
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import atomic_path, canonical_json
+from smoothdescent.files import (
+    CHECKSUM,
+    METADATA_KEY,
+    SEAL,
+    UNSEALED,
+    atomic_path,
+    canonical_json,
+    check_seal,
+    expect,
+    read_bytes,
+    seal,
+    tensors_header,
+    tensors_metadata,
+)
 
-METADATA_KEY = "smoothdescent"
-CHECKSUM = "checksum"  # in that metadata: of the tensors' names, types, shapes and bytes
 # Number types that differ by rounding alone.
 ROUNDED = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 PREFIXES = ("module.", "_orig_mod.")  # of wrappers: DataParallel, torch.compile
@@ -30,7 +38,7 @@ PREFIXES = ("module.", "_orig_mod.")  # of wrappers: DataParallel, torch.compile
 def save_tensors(
     path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:
-    """Write tensors to a safetensors file atomically, with a checksum of them.
+    """Write tensors to a safetensors file atomically, sealed.
 
     Tensors that share memory are written as one copy each.
     """
@@ -40,69 +48,49 @@ def save_tensors(
         storage = tensor.untyped_storage().data_ptr()
         contiguous[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    text = canonical_json({**metadata, CHECKSUM: _checksum(contiguous)})
+    text = canonical_json({**metadata, CHECKSUM: UNSEALED})
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, {METADATA_KEY: text})
+        seal(temporary)
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def load_tensors(
+    path: str | Path, expected: Mapping[str, str] | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read every tensor and the metadata of a safetensors file.
 
+    Args:
+        path: the file; without metadata of this program, it may come from elsewhere.
+        expected: what its metadata should say, among other things.
+
     Raises:
-        UserError: the file is missing, truncated or not safetensors, or its tensors are not those
-            that this program wrote.
+        UserError: the file is missing, damaged or not safetensors, or says otherwise.
     """
-    with _opened(path) as file:
-        # A copy of each tensor: the mapped pages would otherwise keep a replaced file alive.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        metadata = _metadata(path, file)
-    expected = metadata.pop(CHECKSUM, None)
-    if expected is not None and (found := _checksum(tensors)) != expected:
-        raise UserError(
-            f"{path} is damaged: the checksum of its tensors is {found}, not {expected}"
-        )
-    return tensors, metadata
-
-
-def _checksum(tensors: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
-    return digest.hexdigest()
-
-
-def _metadata(path: str | Path, file: safe_open) -> dict[str, str]:
-    """Return what this program wrote about a file; nothing for a file from elsewhere."""
-    text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    content = read_bytes(path, "safetensors file")
+    metadata = _metadata(path, content)
+    expect(path, metadata, expected or {})
     try:
-        metadata = json.loads(text)
-    except ValueError:
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise UserError(f"{path} is damaged: its metadata {METADATA_KEY!r} is not a JSON object")
-    return metadata
-
-
-@contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[safe_open]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a safetensors file") from None
-    except (SafetensorError, OSError) as error:
+        return load(content), metadata
+    except SafetensorError as error:
         raise UserError(f"{path} is truncated or not a safetensors file: {error}") from error
 
 
 def read_weights_metadata(path: str | Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file without reading its tensors.
+    """Return what this program wrote about weights; nothing for a file from elsewhere.
 
     Raises:
-        UserError: the file is missing, truncated or not safetensors.
+        UserError: the file is missing, damaged or not safetensors.
     """
-    with _opened(path) as file:
-        metadata = _metadata(path, file)
+    return _metadata(path, read_bytes(path, "safetensors file"))
+
+
+def _metadata(path: str | Path, content: bytes) -> dict[str, str]:
+    try:
+        metadata = tensors_metadata(content)
+    except ValueError as error:
+        raise UserError(f"{path} is truncated or not a safetensors file: {error}") from None
+    if metadata or SEAL in content:
+        check_seal(path, content)
     metadata.pop(CHECKSUM, None)
     return metadata
 
@@ -118,9 +106,9 @@ def weights_dtypes(path: str | Path) -> str:
     Raises:
         UserError: the file is missing, truncated or not safetensors.
     """
-    with _opened(path) as file:
-        names = file.keys()
-        return ", ".join(sorted({file.get_slice(name).get_dtype() for name in names}))
+    header, _ = tensors_header(read_bytes(path, "safetensors file"))
+    entries = (entry for name, entry in header.items() if name != "__metadata__")
+    return ", ".join(sorted({entry["dtype"] for entry in entries}))
 
 
 def load_weights(path: str | Path, module: nn.Module) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from smoothdescent.config.schema import Experiment, Study
 from smoothdescent.errors import UserError
-from smoothdescent.files import canonical_json, safetensors_header, write_text
+from smoothdescent.files import peek_metadata, read_metadata, write_json
 from smoothdescent.layout import run_name, sharpness_path, snapshot_path, state_path
 
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
@@ -75,7 +75,7 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write the calibration as JSON."""
-        write_text(path, canonical_json(asdict(self)) + "\n")
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -85,15 +85,14 @@ class Calibration:
             UserError: the file is missing or damaged.
         """
         try:
-            content = json.loads(path.read_text())
+            content = read_metadata(path)
             content["experiments"] = {
                 name: Costs(**costs) for name, costs in content["experiments"].items()
             }
             return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (UserError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{path} does not hold the costs of a study ({error}); delete it and run "
-                "`snakemake plan` again"
+                f"{path} does not hold the costs of a study ({error}); run `snakemake plan` again"
             ) from None
 
 
@@ -156,9 +155,8 @@ def done(runs: Path, name: str, experiment: Experiment) -> tuple[int, list[int]]
     wanted = experiment.snapshot_epochs
     measured = [epoch for epoch in wanted if sharpness_path(runs / name, epoch).exists()]
     try:
-        metadata = json.loads(safetensors_header(state_path(runs / name))["smoothdescent"])
-        epochs = json.loads(metadata["position"])["epoch"]
-    except (OSError, ValueError, KeyError):
+        epochs = json.loads(peek_metadata(state_path(runs / name))["position"])["epoch"]
+    except (OSError, ValueError, KeyError, TypeError):
         epochs = 0  # there is no state, or none that can be used
     return min(epochs, experiment.epochs), measured
 

@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -94,8 +95,21 @@ def _import_measure(path: str) -> str:
 
 
 def measure_sources(names: Sequence[str]) -> set[str]:
-    """Return the source files of measures, whose code determines results; see `find_measures`."""
-    return {inspect.getsourcefile(measure.function) for measure in find_measures(names)}
+    """Return the source files of measures, whose code determines results; see `find_measures`.
+
+    Raises:
+        UserError: one has none.
+    """
+    found = set()
+    for measure in find_measures(names):
+        try:
+            found.add(str(Path(inspect.getsourcefile(measure.function))))
+        except TypeError:  # a callable object, such as functools.partial
+            raise UserError(
+                f"measure {measure.name!r} is a {type(measure.function).__name__} without source "
+                "code, expected a function"
+            ) from None
+    return found
 
 
 @register_measure("accuracy")

@@ -118,7 +118,7 @@ class SVDSettings(_Settings):
     """Paths that erase small singular values of each colour channel (section 3.4)."""
 
     family: Literal["svd"]
-    directions: Natural = 4
+    directions: Annotated[Natural, Field(le=1024)] = 4
     strengths: Annotated[list[Natural], Field(min_length=1)]
 
     def check(self, image_size: int) -> None:
@@ -188,12 +188,15 @@ def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]
     return result.permute(0, 1, 2, 5, 3, 4)
 
 
+Radius = Annotated[Positive, Field(le=1024)]
+
+
 class ShiftSettings(_Settings):
     """Paths of shifts by a growing radius in pixels, edges repeated."""
 
     family: Literal["shift"]
-    directions: Natural = 4
-    strengths: Annotated[list[Positive], Field(min_length=1)] = Field([1.0, 2.0, 3.0, 4.0])
+    directions: Annotated[Natural, Field(le=1024)] = 4
+    strengths: Annotated[list[Radius], Field(min_length=1)] = Field([1.0, 2.0, 3.0, 4.0])
 
 
 def ShiftPaths(directions: int = 4, strengths: Sequence[float] = (1.0, 2.0, 3.0, 4.0)) -> Paths:

@@ -9,9 +9,11 @@ anything is measured, so that a table that is there is right.
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -25,26 +27,28 @@ from smoothdescent.files import (
     code_digest,
     expect,
     fingerprint,
+    made_again,
     put_aside,
     read_metadata,
-    read_table,
-    sha256_file,
     write_table,
 )
 from smoothdescent.layout import (
     add_job_arguments,
+    history_path,
     log_path,
     run_name,
     sharpness_path,
     snapshot_path,
 )
+from smoothdescent.lease import Lease
 from smoothdescent.networks.registry import build, network_sources
-from smoothdescent.networks.weights import load_tensors, load_weights, read_weights_metadata
+from smoothdescent.networks.weights import load_weights, read_weights_metadata
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.sharpness import Paths, Tangent, measure
 from smoothdescent.sharpness.measures import measure_sources
+from smoothdescent.training.folder import check_snapshot, snapshots_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +80,7 @@ class Checkpoint:
         expected: what the snapshot says of itself.
         identity: what the table says of itself: how and of which weights it was measured.
         trained_epochs: of the weights; the same for all epochs after a run has stopped training.
+        diverged: the epoch in which the run has diverged before this one; None if it has not.
     """
 
     snapshot: Path
@@ -83,6 +88,7 @@ class Checkpoint:
     expected: dict[str, str]
     identity: dict[str, str]
     trained_epochs: str
+    diverged: str | None
 
     @property
     def measurement(self) -> tuple[str, str, str]:
@@ -99,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
     resolved = parse_settings(ResolvedExperiment, args.settings, "--settings")
     set_threads(args.threads)
     device = choose_device(args.device)
-    samples = read_measured_samples(open_store(args.data), args.labels, resolved.experiment)
+    samples = read_measured_samples(open_store(args.data), args.labels, resolved)
     # Hashed once for all runs: it reads the source of the package.
     measured_with = fingerprint(
         [
@@ -114,15 +120,20 @@ def run(args: argparse.Namespace) -> None:
         for run in args.runs
         for checkpoint in checkpoints(args.folder, run, resolved, samples, measured_with)
     ]
-    unfinished = [c for c in found if not is_finished(c, len(samples.labels))]
-    result, done = None, None
-    for checkpoint in unfinished:
-        with logging_to(log_path(checkpoint.table.parents[1])):
-            if checkpoint.measurement != done:
-                result = measure_snapshot(checkpoint, samples, resolved, device, args.memory)
-                done = checkpoint.measurement
-            write_checkpoint(checkpoint, result, samples, resolved, device)
-    log(f"{len(found)} checkpoints, {len(unfinished)} of them measured now")
+    unfinished = [checkpoint for checkpoint in found if not is_finished(checkpoint)]
+    result, done, measured = None, None, 0
+    for folder, its in itertools.groupby(unfinished, lambda checkpoint: checkpoint.table.parent):
+        with logging_to(log_path(folder.parent)), Lease(folder) as lease:
+            for checkpoint in its:
+                if is_finished(checkpoint):  # by another job, which had the lease before
+                    continue
+                if checkpoint.measurement != done:
+                    result = measure_snapshot(checkpoint, samples, resolved, device, args.memory)
+                    done = checkpoint.measurement
+                lease.check()
+                write_checkpoint(checkpoint, result, samples, resolved, device)
+                measured += 1
+    log(f"{len(found)} checkpoints, {measured} of them measured now")
 
 
 def checkpoints(
@@ -139,48 +150,34 @@ def checkpoints(
     """
     folder = runs / run_name(*run)
     experiment = resolved.experiment
+    of_run = {
+        "experiment": resolved.name,
+        "width": str(run[0]),
+        "seed": str(run[1]),
+        "training_identity": resolved.training_identity,
+        "labels_sha256": samples.labels_sha256,
+        "data_sha256": samples.store.sha256,
+    }
+    named = snapshots_named(history_path(folder), of_run)
     found = []
     for epoch in experiment.snapshot_epochs:
         snapshot = snapshot_path(folder, epoch)
-        expected = {
-            "experiment": resolved.name,
-            "width": str(run[0]),
-            "seed": str(run[1]),
-            "epoch": str(epoch),
-            "training_identity": resolved.training_identity,
-            "labels_sha256": samples.labels_sha256,
-            "data_sha256": samples.store.sha256,
-        }
-        trained = check_snapshot(snapshot, expected).get("trained_epochs", str(epoch))
+        expected = {**of_run, "epoch": str(epoch)}
+        with made_again(snapshot, "the same command trains it again"):
+            said, checksum = check_snapshot(snapshot, expected, named)
         identity = {
+            "measuring_identity": resolved.measuring_identity,
             "measured_with": measured_with,
-            "snapshot_sha256": sha256_file(snapshot),
+            "snapshot_sha256": checksum,
             "volumes": "all" if epoch in experiment.final_epochs else "0",
         }
         table = sharpness_path(folder, epoch)
-        found.append(Checkpoint(snapshot, table, expected, identity, trained))
+        trained, diverged = said["trained_epochs"], said.get("diverged")
+        found.append(Checkpoint(snapshot, table, expected, identity, trained, diverged))
     return found
 
 
-def check_snapshot(path: Path, expected: dict[str, str]) -> dict[str, str]:
-    """Make sure that a file is the snapshot that it should be; return what it says of itself.
-
-    Raises:
-        UserError: it is not; it was put aside, so that the workflow makes it again.
-    """
-    if not path.exists():
-        raise UserError(f"{path} does not exist; expected a snapshot: train its run")
-    try:
-        _, found = load_tensors(path)
-        expect(path, found, expected)
-    except UserError as error:
-        raise UserError(
-            f"{error}; it is kept as {put_aside(path).name}, and the same command trains it again"
-        ) from None
-    return found
-
-
-def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
+def is_finished(checkpoint: Checkpoint) -> bool:
     """Return whether a checkpoint has its table; one that is damaged or another's is put aside."""
     table = checkpoint.table
     if not table.exists():
@@ -190,10 +187,7 @@ def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
         if found.get("volumes") == "all":
             # Such a table also serves where the points alone are asked for.
             found["volumes"] = checkpoint.identity["volumes"]
-        expect(table, found, checkpoint.identity)
-        volumes = read_table(table, ["sample_id", "volume"]).to_pandas()
-        if len(volumes[volumes["volume"] == 0]) != samples:
-            raise UserError(f"{table} does not hold {samples} samples")
+        expect(table, found, {**checkpoint.expected, **checkpoint.identity})
     except UserError as error:
         log(f"{error}; it is measured again, and kept as {put_aside(table).name}")
         return False
@@ -201,7 +195,7 @@ def is_finished(checkpoint: Checkpoint, samples: int) -> bool:
 
 
 def read_measured_samples(
-    store: Store, labels: str | Path, experiment: Experiment
+    store: Store, labels: str | Path, resolved: ResolvedExperiment
 ) -> MeasuredSamples:
     """Return the training samples that are measured: all, or a random choice of some.
 
@@ -211,7 +205,8 @@ def read_measured_samples(
     Raises:
         UserError: more samples are asked for than there are.
     """
-    table = read_label_table(labels, store)
+    experiment = resolved.experiment
+    table, _ = read_label_table(labels, store, resolved.label_settings)
     rows = (table["split"] == "train").nonzero()[0]
     trained_on = [torch.as_tensor(table[column][rows]) for column in ("sample_id", "label")]
     wanted = experiment.measure.samples
@@ -243,6 +238,9 @@ def measure_snapshot(
     """Measure one snapshot: one row per sample and volume."""
     experiment = resolved.experiment
     how = experiment.measure
+    if checkpoint.diverged is not None:
+        volumes = 1 + len(how.paths.strengths) if checkpoint.identity["volumes"] == "all" else 1
+        return _nothing(samples.sample_ids.numpy(), volumes, how.measures)
     source = read_weights_metadata(checkpoint.snapshot)
     network = build(
         experiment.network,
@@ -279,6 +277,16 @@ def measure_snapshot(
     return result
 
 
+def _nothing(sample_ids: np.ndarray, volumes: int, measures: list[str]) -> pa.Table:
+    """Return the table of a run that has diverged: every measure is NaN."""
+    keys = {
+        "sample_id": np.repeat(sample_ids, volumes),
+        "volume": np.tile(np.arange(volumes, dtype=np.int16), len(sample_ids)),
+    }
+    names = [*(measure.rpartition(":")[2] for measure in measures), "path_length"]
+    return pa.table(keys | {name: np.full(len(sample_ids) * volumes, np.nan) for name in names})
+
+
 def write_checkpoint(
     checkpoint: Checkpoint,
     result: pa.Table,
@@ -290,10 +298,11 @@ def write_checkpoint(
     metadata = {
         **checkpoint.expected,
         **checkpoint.identity,
-        "experiment_config": resolved.experiment.model_dump(mode="json"),
-        "dataset_config": resolved.dataset.model_dump(mode="json"),
+        "experiment_config": resolved.contents["experiment"],
+        "dataset_config": resolved.contents["dataset"],
         "config_hash": resolved.identity,
         "trained_epochs": checkpoint.trained_epochs,
+        **({} if checkpoint.diverged is None else {"diverged": checkpoint.diverged}),
         **provenance(device=describe(device), precision=resolved.experiment.measure.dtype),
     }
     write_table(checkpoint.table, _with_keys(result, samples, checkpoint.expected), metadata)

@@ -15,7 +15,16 @@ HISTORY_COLUMNS = (
 )
 SHARPNESS_KEYS = (*KEYS, "subset", "volume")
 _NOT_MEASURES = {
-    *(*SHARPNESS_KEYS, "sample_id", "is_noisy", "parameters", "stopped", "samples", "path_length"),
+    *(
+        *SHARPNESS_KEYS,
+        "sample_id",
+        "is_noisy",
+        "parameters",
+        "stopped",
+        "diverged",
+        "samples",
+        "path_length",
+    ),
 }
 # Of a checkpoint. The constants that make the sum of squares the Hessian norm are applied when the
 # tables are gathered.

@@ -1,7 +1,8 @@
 """Gather the tables of an experiment's runs into two: the histories and the mean sharpness.
 
 The column `warning` of the histories says of a run how it fails to converge; `stopped` of both
-tables, that the weights of an epoch are those at which the run stopped training (`stop_below`).
+tables, that the weights of an epoch are those at which the run stopped training (`stop_below`);
+`diverged`, that a loss has become NaN or infinite: there are no values from there on.
 
 The mean sharpness is taken over all measured training samples, over the clean and over the noisy
 ones (equation 7), for each run, checkpoint and volume.
@@ -20,7 +21,7 @@ import pyarrow as pa
 from smoothdescent.config.load import dump_experiment, parse_settings
 from smoothdescent.config.schema import Experiment, ResolvedExperiment
 from smoothdescent.errors import UserError
-from smoothdescent.files import write_table, write_text
+from smoothdescent.files import table_metadata, write_table, write_text
 from smoothdescent.provenance import provenance
 from smoothdescent.sharpness.normalisation import hessian_norm
 from smoothdescent.tables.columns import KEYS, measures_of
@@ -50,8 +51,8 @@ def run(args: argparse.Namespace) -> None:
     conditions = [c for table in histories for c in json.loads(noted(table, "conditions"))]
     metadata = {
         "experiment": resolved.name,
-        "experiment_config": experiment.model_dump(mode="json"),
-        "dataset_config": resolved.dataset.model_dump(mode="json"),
+        "experiment_config": resolved.contents["experiment"],
+        "dataset_config": resolved.contents["dataset"],
         "config_hash": resolved.identity,
         "final_epochs": experiment.final_epochs,
         "hessian_normalisation": experiment.measure.hessian,
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     }
     history = pd.concat([table.to_pandas() for table in histories], ignore_index=True)
     history["stopped"] = history["learning_rate"] == 0
+    history["diverged"] = history["learning_rate"].isna() & (history["epoch"] > 0)
     faults = unsettled_runs(history)
     runs = zip(history["width"], history["seed"], strict=True)
     history["warning"] = [faults.get(run, "") for run in runs]
@@ -78,10 +80,15 @@ def run(args: argparse.Namespace) -> None:
     means = means[(means["volume"] == 0) | means["epoch"].isin(experiment.final_epochs)]
     means.insert(4, "parameters", means["width"].map(parameters))
     epochs = ["width", "seed", "epoch"]
-    means = means.merge(history[[*epochs, "stopped"]], how="left", on=epochs)
+    means = means.merge(history[[*epochs, "stopped", "diverged"]], how="left", on=epochs)
     write_text(args.output_config, dump_experiment(resolved))
     write_table(args.output_history, history, {"table": "history", **metadata})
-    write_table(args.output_sharpness, means, {"table": "sharpness", **metadata})
+    write_table(
+        args.output_sharpness,
+        means,
+        {"table": "sharpness", **metadata},
+        [args.output_history, args.output_config],
+    )
 
 
 def checkpoint_means(path: Path, table: pa.Table, experiment: Experiment) -> pd.DataFrame:
@@ -90,8 +97,9 @@ def checkpoint_means(path: Path, table: pa.Table, experiment: Experiment) -> pd.
     Returns:
         One row for each subset that has samples and each volume.
     """
+    diverged = "diverged" in table_metadata(table.schema)
     table = table.to_pandas()
-    for measure in measures_of(table):
+    for measure in [] if diverged else measures_of(table):
         odd = table[~np.isfinite(table[measure])]
         if len(odd):
             # A mean would pass over NaN in silence.

@@ -19,7 +19,7 @@ WHAT_HELPS = "a lower learning rate, larger batches or `schedule: inverse_sqrt`"
 
 
 def unsettled_runs(history: pd.DataFrame) -> dict[tuple[int, int], str]:
-    """Return the runs that oscillate or get worse, and how.
+    """Return the runs that diverge, oscillate or get worse, and how.
 
     A run oscillates if its training accuracy, over the evaluations of the last quarter, both falls
     and rises by 5 percentage points. It has got worse if the median of its training losses there
@@ -27,18 +27,27 @@ def unsettled_runs(history: pd.DataFrame) -> dict[tuple[int, int], str]:
 
     Args:
         history: an experiment's history table, of which exact evaluations are looked at. Without
-            `train_loss_all`, no run is found to get worse.
+            `train_loss_all`, no run is found to get worse; without `diverged`, none to diverge.
 
     Returns:
         Sentences by (width, seed), in their order.
     """
+    ends = divergences(history)
     evaluated = history.dropna(subset=["train_accuracy_all"]).sort_values("epoch")
-    found = {}
+    found = {run: f"diverged in epoch {epoch}" for run, epoch in ends.items()}
     for (width, seed), run in evaluated.groupby(["width", "seed"]):
         faults = [fault for fault in (_oscillation(run), _deterioration(run)) if fault]
-        if faults:
+        if faults and (width, seed) not in ends:
             found[int(width), int(seed)] = "; ".join(faults)
-    return found
+    return dict(sorted(found.items()))
+
+
+def divergences(history: pd.DataFrame) -> dict[tuple[int, int], int]:
+    """Return the epochs in which runs have diverged, by (width, seed)."""
+    if "diverged" not in history:
+        return {}
+    rows = history[history["diverged"]].groupby(["width", "seed"])["epoch"].min()
+    return {(int(width), int(seed)): int(epoch) for (width, seed), epoch in rows.items()}
 
 
 def _late(run: pd.DataFrame) -> pd.DataFrame:

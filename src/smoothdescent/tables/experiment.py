@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import read_metadata, read_table, sha256_file
+from smoothdescent.files import made_again, read_table, sha256_file, table_metadata
 from smoothdescent.tables.columns import (
     HISTORY_COLUMNS,
     KEYS,
@@ -31,6 +31,7 @@ from smoothdescent.tables.threshold import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -179,50 +180,45 @@ def read_tables(folder: str | Path) -> ExperimentTables:
     """Read `history.parquet` and `sharpness.parquet` of one experiment's results folder.
 
     Raises:
-        UserError: a table is missing, unreadable, lacks a column, is empty, or the two belong to
-            different experiments.
+        UserError: a table is missing; or is damaged, or not gathered together with the other, and
+            is put aside.
     """
-    folder = Path(folder)
-    paths = {"history": folder / "history.parquet", "sharpness": folder / "sharpness.parquet"}
+    paths = {table: Path(folder) / f"{table}.parquet" for table in ("history", "sharpness")}
     history = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"])
     sharpness = _read(paths["sharpness"], SHARPNESS_KEYS)
-    metadata = {table: read_metadata(path) for table, path in paths.items()}
-    names = sorted({*history["experiment"].unique(), *sharpness["experiment"].unique()})
-    if len(names) != 1:
-        raise UserError(
-            f"{folder}: history.parquet and sharpness.parquet hold the experiments "
-            f"{', '.join(names) or 'none at all'}, expected one and the same"
-        )
+    said = {
+        "history": table_metadata(history.schema),
+        "sharpness": table_metadata(sharpness.schema),
+    }
+    sources = {
+        table: {"sha256": sha256_file(path), "config_hash": said[table]["config_hash"]}
+        for table, path in paths.items()
+    }
+    gathered_with = json.loads(said["sharpness"]["companions"])["history.parquet"]
+    if gathered_with != sources["history"]["sha256"]:
+        with made_again(paths["sharpness"]):
+            raise UserError(f"{paths['sharpness']} was not gathered together with its history")
     return ExperimentTables(
-        name=names[0],
-        history=history,
-        sharpness=sharpness,
+        name=said["history"]["experiment"],
+        history=history.to_pandas(),
+        sharpness=sharpness.to_pandas(),
         config={
-            **json.loads(metadata["history"].get("experiment_config", "{}")),
-            "dataset": json.loads(metadata["history"].get("dataset_config", "{}")),
+            **json.loads(said["history"]["experiment_config"]),
+            "dataset": json.loads(said["history"]["dataset_config"]),
         },
-        normalisation=metadata["sharpness"].get("hessian_normalisation", "equation5"),
-        sources={
-            table: {
-                "sha256": sha256_file(path),
-                "config_hash": metadata[table].get("config_hash", ""),
-            }
-            for table, path in paths.items()
-        },
-        final_epochs=json.loads(metadata["history"].get("final_epochs", "[]")),
+        normalisation=said["sharpness"]["hessian_normalisation"],
+        sources=sources,
+        final_epochs=json.loads(said["history"]["final_epochs"]),
     )
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    table = read_table(path)
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise UserError(
-            f"{path} has no column {missing[0]!r}; its columns are {', '.join(table.column_names)}"
-        )
-    if table.num_rows == 0:
-        raise UserError(f"{path} has no rows; expected the results of at least one run")
-    return table.to_pandas()
+def _read(path: Path, columns: Sequence[str]) -> pa.Table:
+    with made_again(path):
+        table = read_table(path, expected={"table": path.stem})
+        missing = [name for name in columns if name not in table.column_names]
+        if missing:
+            raise UserError(f"{path} has no column {missing[0]!r}")
+        return table
 
 
 def over_seeds(frame: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:

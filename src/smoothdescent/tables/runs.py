@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.errors import UserError
-from smoothdescent.files import expect, put_aside, read_table, table_metadata
+from smoothdescent.files import made_again, put_aside, read_table, table_metadata
 from smoothdescent.layout import history_path, run_name, sharpness_path
 
 
@@ -26,12 +26,10 @@ def read_runs(
         One history for each run, and one (file, table) for each checkpoint.
 
     Raises:
-        UserError: a table is missing; is damaged or another run's, and is put aside; was not
-            measured of the snapshot that the training wrote; or was measured with other code,
-            settings or labels than the first.
+        UserError: a table is missing; or is damaged, another run's, not of the snapshot that the
+            training wrote, or measured with other settings, code or labels, and is put aside.
     """
     experiment = resolved.experiment
-    trained_with = resolved.training_identity
     histories: list[pa.Table] = []
     checkpoints: list[tuple[Path, pa.Table]] = []
     for width in experiment.widths:
@@ -41,10 +39,13 @@ def read_runs(
                 "experiment": resolved.name,
                 "width": str(width),
                 "seed": str(seed),
-                "training_identity": trained_with,
+                "training_identity": resolved.training_identity,
             }
             histories.append(_read(history_path(run), expected))
-            snapshots = json.loads(noted(histories[-1], "snapshots"))
+            said = table_metadata(histories[-1].schema)
+            snapshots = json.loads(said["snapshots"])
+            expected |= {key: said[key] for key in ("labels_sha256", "data_sha256")}
+            expected["measuring_identity"] = resolved.measuring_identity
             for epoch in experiment.snapshot_epochs:
                 path = sharpness_path(run, epoch)
                 own = {"epoch": str(epoch), "snapshot_sha256": snapshots.get(str(epoch))}
@@ -62,26 +63,23 @@ def noted(table: pa.Table, key: str) -> str:
 
 def _read(path: Path, expected: dict[str, str]) -> pa.Table:
     """Read a table that says what is expected of it."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist; expected the table of a trained or measured run")
-    try:
-        table = read_table(path)
-        expect(path, table_metadata(table.schema), expected)
-    except UserError as error:
-        raise UserError(
-            f"{error}; it is kept as {put_aside(path).name}, and the same command makes it again"
-        ) from None
-    return table
+    with made_again(path):
+        return read_table(path, expected=expected)
 
 
 def _refuse_mixture(checkpoints: list[tuple[Path, pa.Table]]) -> None:
-    """Refuse tables that were not all measured with the same code, settings, data and labels."""
-    first, table = checkpoints[0]
+    """Refuse tables that were not all measured with the same code, settings, data and labels.
+
+    Those of another origin than the newest are put aside.
+    """
+    newest, table = max(checkpoints, key=lambda checkpoint: checkpoint[0].stat().st_mtime_ns)
     origin = noted(table, "measured_with")
-    for path, other in checkpoints[1:]:
-        if noted(other, "measured_with") != origin:
-            raise UserError(
-                f"{first} and {path} were measured with different code, settings or labels "
-                f"({origin} and {noted(other, 'measured_with')}) and cannot be one table; delete "
-                "the older of them and all like it, and the same command measures them again"
-            )
+    others = [path for path, other in checkpoints if noted(other, "measured_with") != origin]
+    if others:
+        for path in others:
+            put_aside(path)
+        raise UserError(
+            f"{others[0]} and {newest} were measured with different code, data or labels and "
+            f"cannot be one table; {len(others)} tables of another origin than the newest are kept "
+            "as *.unusable, and the same command measures them again"
+        )

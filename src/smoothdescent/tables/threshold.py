@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smoothdescent.tables.convergence import divergences
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,13 +29,16 @@ def late_accuracies(
         statistic: over the late evaluations of a run: `median`, `mean` or `min`.
 
     Returns:
-        Fractions, indexed by (width, seed), sorted.
+        Fractions, indexed by (width, seed), sorted; 0 for a run that has diverged.
     """
     evaluated = history.dropna(subset=["train_accuracy_all"]).sort_values("epoch")
     left = evaluated.groupby(["width", "seed"]).cumcount(ascending=False)
     since = min(final_epochs, default=math.inf)
     late = evaluated[(evaluated["epoch"] >= since) | (left < LEAST_EVALUATIONS)]
-    return late.groupby(["width", "seed"])["train_accuracy_all"].agg(statistic)
+    runs = late.groupby(["width", "seed"])["train_accuracy_all"].agg(statistic)
+    for run in divergences(history):
+        runs.loc[run] = 0.0
+    return runs.sort_index()
 
 
 def interpolation_threshold(

@@ -18,7 +18,7 @@ from smoothdescent.config.schema import Experiment
 from smoothdescent.errors import UserError
 from smoothdescent.networks.contract import IMAGES, check_evaluation, describe_error
 from smoothdescent.networks.registry import NETWORKS, build
-from smoothdescent.networks.weights import load_weights, save_weights
+from smoothdescent.networks.weights import load_tensors, load_weights, save_weights
 from smoothdescent.progress import log
 from smoothdescent.randomness import generator, global_generators
 from smoothdescent.sharpness import Tangent, measure
@@ -73,7 +73,8 @@ def check_trainable(
             _train(whole, data, plain)
         with _told(name, "saved and resumed"):
             whole.save(Path(folder) / "state.safetensors", {})
-            resumed.load(Path(folder) / "state.safetensors")
+            state = Path(folder) / "state.safetensors"
+            resumed.load(state, *load_tensors(state))
         with _told(name, "trained"):
             _train(whole, data, plain)
             _train(resumed, data, plain)

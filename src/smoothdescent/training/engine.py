@@ -13,7 +13,6 @@ import torch
 
 from smoothdescent.config.schema import Training
 from smoothdescent.devices import tf32
-from smoothdescent.errors import UserError
 from smoothdescent.randomness import generator
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.evaluation import evaluate
@@ -37,6 +36,8 @@ def train(
 ) -> None:
     """Train a run until the end of an epoch; one that has stopped (`stop_below`) passes it by.
 
+    So does one that has diverged: its weights stay, and its history has no values from there on.
+
     Args:
         run: changed in place.
         data: on the run's device.
@@ -49,9 +50,6 @@ def train(
             run can be saved there.
         on_epoch: called after each epoch, and for an untrained network before the first.
         step: that of an earlier call for the same run and data, whose graphs are used again.
-
-    Raises:
-        UserError: the loss has become NaN or infinite.
     """
     with own_stream(data.labels.device):
         if run.epoch == 0 and run.step == 0 and not run.history:
@@ -60,7 +58,10 @@ def train(
         step = step or Step(run, data, settings)
         while run.epoch < until:
             stopped = stop_epoch(run.history, settings)
-            if stopped is None:
+            if run.diverged is not None:
+                run.epoch += 1
+                run.history.append({"epoch": run.epoch})
+            elif stopped is None:
                 with tf32(settings.precision == "tf32"):
                     _train_epoch(run, step, settings, seed, on_step)
                 run.history.append(_end_epoch(run, data, settings, evaluate_at))
@@ -78,14 +79,12 @@ def _is_evaluated(epoch: int, settings: Training, evaluate_at: set[int]) -> bool
 def _end_epoch(
     run: Run, data: TrainingData, settings: Training, evaluate_at: set[int]
 ) -> dict[str, float]:
-    """Count an epoch as completed and return its row of the history."""
+    """Count an epoch as completed and return its row of the history.
+
+    A run whose losses are not finite has diverged: its row has no values.
+    """
     samples = len(data.labels)
     loss, correct = (run.running / samples).tolist()
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the training loss is {loss} in epoch {run.epoch + 1}: the training has diverged; "
-            f"try a smaller optimizer.learning_rate than {settings.optimizer.learning_rate}"
-        )
     run.running.zero_()
     run.epoch, run.step = run.epoch + 1, 0
     steps = -(-samples // settings.batch_size)
@@ -95,9 +94,9 @@ def _end_epoch(
         "train_loss": loss,
         "train_accuracy": correct,
     }
-    if _is_evaluated(run.epoch, settings, evaluate_at):
+    if math.isfinite(loss) and _is_evaluated(run.epoch, settings, evaluate_at):
         row |= evaluation_row(run, data)
-    return row
+    return row if all(map(math.isfinite, row.values())) else {"epoch": run.epoch}
 
 
 def _train_epoch(

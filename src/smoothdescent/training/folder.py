@@ -7,6 +7,7 @@ there. The training state is the run's own (`smoothdescent.layout` shows the fil
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,19 +21,17 @@ from typing import Any
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
     canonical_json,
-    expect,
     fingerprint,
     put_aside,
     read_metadata,
-    read_table,
     remove_unfinished,
     sha256_file,
+    write_json,
     write_table,
-    write_text,
 )
 from smoothdescent.layout import history_path, snapshot_path, state_path
 from smoothdescent.lease import Lease
-from smoothdescent.networks.weights import load_tensors, read_weights_metadata, save_weights
+from smoothdescent.networks.weights import load_tensors, save_weights
 from smoothdescent.progress import log
 from smoothdescent.provenance import provenance
 from smoothdescent.training.run import Run
@@ -92,6 +91,41 @@ class Listener:
             raise Stopped(number)
 
 
+def snapshots_named(history: Path, expected: dict[str, str]) -> dict[str, str]:
+    """Return the checksums by epoch of the snapshots that a run's history names.
+
+    None are named without a history, or by one that is damaged or another run's.
+    """
+    with contextlib.suppress(UserError):
+        return json.loads(read_metadata(history, expected)["snapshots"])
+    return {}
+
+
+def check_snapshot(
+    path: Path, expected: dict[str, str], named: dict[str, str]
+) -> tuple[dict[str, str], str]:
+    """Make sure that a file is the snapshot that it should be.
+
+    Args:
+        path: the file.
+        expected: what it should say of itself.
+        named: the checksums in its run's history (see `snapshots_named`).
+
+    Returns:
+        All that it says of itself, and its checksum.
+
+    Raises:
+        UserError: it is not.
+    """
+    found, checksum = read_metadata(path, expected), sha256_file(path)
+    if (wanted := named.get(expected["epoch"], checksum)) != checksum:
+        raise UserError(
+            f"{path} is not what its run was trained to: its checksum is {checksum[:16]}, the "
+            f"history of the run says {wanted[:16]}"
+        )
+    return found, checksum
+
+
 class RunFolder:
     """The folder of one run.
 
@@ -121,25 +155,47 @@ class RunFolder:
         of its settings, and comes back when they do.
         """
         self.lease.check()
-        text = json.dumps(self.identity, indent=1) + "\n"
         marker = self.path / "run.json"
-        if marker.exists() and (old := marker.read_text()) != text:
-            aside = self._aside(old)
+        owner = self._owner(marker)
+        if owner not in (None, self.identity):
+            aside = self._aside(owner)
+            while aside.exists():
+                aside = aside.with_name(f"{aside.name}.older")
             log(f"{self.path} was trained with other settings; it is kept as {aside}")
             os.replace(self.path, aside)
-        if not marker.exists():
-            aside = self._aside(text)
+        if owner != self.identity:  # nobody's now
+            aside = self._aside(self.identity)
             if aside.exists() and not any(path.is_file() for path in self.path.rglob("*")):
                 log(f"{self.path} comes back: it was trained with these settings")
                 # Snakemake has made the folders of the outputs.
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.replace(aside, self.path)
-            write_text(marker, text)
+        if self._said(marker) != self.identity:
+            write_json(marker, self.identity)
         for folder in (self.path, self.snapshot(0).parent):
             remove_unfinished(folder)
 
-    def _aside(self, text: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{fingerprint(text)}")
+    def _owner(self, marker: Path) -> dict[str, str] | None:
+        """Return whose folder this is: what its marker or, if that is not this run, most files say.
+
+        None if it holds nothing that says so.
+        """
+        if self._said(marker) == self.identity:
+            return self.identity
+        files = (marker, self.state, self.history, *self.path.glob("snapshots/*.safetensors"))
+        said = [identity for identity in map(self._said, files) if identity is not None]
+        return max(said, key=said.count, default=None)
+
+    def _said(self, path: Path) -> dict[str, str] | None:
+        """Return whose a file says it is; None if there is none that can be used."""
+        with contextlib.suppress(UserError):
+            found = read_metadata(path)
+            keys = (*self.identity, "network_code")  # of another run, which alone may have one
+            return {key: found[key] for key in keys if key in found}
+        return None
+
+    def _aside(self, identity: dict[str, str]) -> Path:
+        return self.path.with_name(f"{self.path.name}.{fingerprint(identity)}")
 
     def missing_snapshots(self, epochs: list[int]) -> list[int]:
         """Return the epochs without a snapshot of this run; damaged and foreign ones are put aside.
@@ -147,15 +203,15 @@ class RunFolder:
         Args:
             epochs: those whose snapshots are wanted.
         """
-        return [epoch for epoch in epochs if not self._has_snapshot(epoch)]
+        named = snapshots_named(self.history, self.identity)
+        return [epoch for epoch in epochs if not self._has_snapshot(epoch, named)]
 
-    def _has_snapshot(self, epoch: int) -> bool:
+    def _has_snapshot(self, epoch: int, named: dict[str, str]) -> bool:
         path = self.snapshot(epoch)
         if not path.exists():
             return False
         try:
-            _, found = load_tensors(path)
-            expect(path, found, {**self.identity, "epoch": str(epoch)})
+            check_snapshot(path, {**self.identity, "epoch": str(epoch)}, named)
         except UserError as error:
             self.lease.check()
             log(f"{error}; it is kept as {put_aside(path)}")
@@ -174,10 +230,7 @@ class RunFolder:
         if not self.history.exists():
             return False
         try:
-            found = read_metadata(self.history)
-            wanted = self._history_metadata(epochs, evaluated)
-            expect(self.history, found, {key: str(value) for key, value in wanted.items()})
-            read_table(self.history)
+            read_metadata(self.history, self._history_metadata(epochs, evaluated))
         except UserError as error:
             self.lease.check()
             log(f"{error}; it is written anew, and kept as {put_aside(self.history)}")
@@ -207,14 +260,14 @@ class RunFolder:
         if not path.exists():
             return
         try:
-            found = read_weights_metadata(path)
-            expect(path, found, self.identity)
+            tensors, found = load_tensors(path, self.identity)
             last = json.loads(found["conditions"])[-1]
             if found["finished"] == "no" and last["code"] != self.conditions["code"]:
                 raise UserError(f"{path}: the code is another now")
-            run.load(path)
+            run.load(path, tensors, found)
         except (UserError, ValueError, KeyError, IndexError, TypeError) as error:
-            log(f"{path} is not used: {error}")
+            self.lease.check()
+            log(f"{path} is not used: {error}; it is kept as {put_aside(path).name}")
             return
         log(f"resumed from {path} after epoch {run.epoch}, step {run.step}")
         run.choose_kernels(last.get("kernels"))
@@ -231,6 +284,8 @@ class RunFolder:
         self.lease.check()
         metadata = {**self.identity, "epoch": str(run.epoch)}
         metadata["trained_epochs"] = str(run.trained_epochs)
+        if run.diverged is not None:
+            metadata["diverged"] = str(run.diverged)
         save_weights(self.snapshot(run.epoch), run.network, metadata)
 
     def save_state(self, run: Run, path: Path, finished: bool = False) -> None:

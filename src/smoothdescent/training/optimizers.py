@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
+Rate = Annotated[Positive, Field(le=1000)]
 Schedule = Literal["constant", "inverse_sqrt"]
 # Steps between two changes of an inverse square root schedule: Nakkiran et al. (2019), appendix B.
 INTERVAL = 512
@@ -29,7 +30,7 @@ class SGD(Block):
     buffers: ClassVar[int] = 1  # numbers kept per parameter
 
     name: Literal["sgd"]
-    learning_rate: Positive
+    learning_rate: Rate
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     warmup_epochs: Count = 5
     schedule: Schedule = "constant"
@@ -49,7 +50,7 @@ class Adam(Block):
     buffers: ClassVar[int] = 2
 
     name: Literal["adam"]
-    learning_rate: Positive
+    learning_rate: Rate
     warmup_epochs: Count = 0
     schedule: Schedule = "constant"
 

@@ -14,7 +14,7 @@ from torch import nn
 from smoothdescent.config.schema import Training
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
-from smoothdescent.networks.weights import load_tensors, save_tensors
+from smoothdescent.networks.weights import save_tensors
 from smoothdescent.randomness import derive_seed, global_generators
 from smoothdescent.tables.columns import HISTORY_COLUMNS
 
@@ -74,12 +74,24 @@ class Run:
         return table if until is None else table[table["epoch"] <= until]
 
     def was_evaluated(self, epoch: int) -> bool:
-        """Return whether the history has an exact evaluation after an epoch."""
+        """Return whether the history has all that it will have of an epoch's exact evaluation."""
+        if self.diverged is not None and self.diverged <= epoch < len(self.history):
+            return True
         return epoch < len(self.history) and "test_error" in self.history[epoch]
 
     @property
+    def diverged(self) -> int | None:
+        """The epoch in which a loss has become NaN or infinite; None if none has."""
+        if self.epoch == 0 or "learning_rate" in self.history[-1]:
+            return None
+        rows = self.history[1:]
+        return next(int(row["epoch"]) for row in rows if "learning_rate" not in row)
+
+    @property
     def trained_epochs(self) -> int:
-        """The epochs of training in the weights: fewer than `epoch` once the run has stopped."""
+        """The epochs of training in the weights: fewer than `epoch` once it has ended early."""
+        if self.diverged is not None:
+            return self.diverged
         if not self.history or self.history[-1].get("learning_rate") != 0:
             return self.epoch
         return int(next(row["epoch"] for row in self.history if row.get("learning_rate") == 0)) - 1
@@ -95,15 +107,21 @@ class Run:
         position = json.dumps({"epoch": self.epoch, "step": self.step})
         save_tensors(path, tensors, {**metadata, "position": position})
 
-    def load(self, path: str | Path) -> None:
-        """Take over the training state of a file: all of it or, if it does not fit, nothing.
+    def load(
+        self, path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+    ) -> None:
+        """Take over a training state: all of it or, if it does not fit, nothing.
+
+        Args:
+            path: its file, for messages.
+            tensors, metadata: what the file holds.
 
         Raises:
-            UserError: the file is not a training state of this network and optimiser.
+            UserError: it is not a training state of this network and optimiser.
         """
-        tensors, metadata = load_tensors(path)
         try:
             position = json.loads(metadata["position"])
+            epoch, step = int(position["epoch"]), int(position["step"])
             weights = _prefixed(tensors, "network/")
             _same_shapes(weights, self.network.state_dict())
             state = self._optimizer_state(_prefixed(tensors, "optimizer/"))
@@ -117,7 +135,7 @@ class Run:
                 for row in rows
             ]
             running = tensors["running"].reshape(2)
-        except (KeyError, RuntimeError, ValueError, IndexError) as error:
+        except (KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
             raise UserError(
                 f"{path} is not a training state of this network and optimiser: "
                 f"{str(error).splitlines()[0]}"
@@ -125,7 +143,7 @@ class Run:
         self.network.load_state_dict(weights)
         self.optimizer.load_state_dict(state)
         self.running.copy_(running)
-        self.epoch, self.step, self.history = position["epoch"], position["step"], history
+        self.epoch, self.step, self.history = epoch, step, history
 
     def _optimizer_state(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         parameters = self.optimizer.param_groups[0]["params"]
@@ -133,6 +151,8 @@ class Run:
         for key, value in tensors.items():
             index, name = key.split("/")
             parameter = parameters[int(index)]
+            if value.shape not in (parameter.shape, ()):
+                raise ValueError(f"{key} has the shape {value.shape}, expected {parameter.shape}")
             if value.shape == parameter.shape:
                 # Fused kernels walk through memory: buffers must be laid out as the parameter is.
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -10,7 +10,7 @@ from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.data.loading import labels_sha256, load_experiment_data
 from smoothdescent.devices import describe, precision_in_force
 from smoothdescent.errors import UserError
-from smoothdescent.files import code_digest, read_metadata
+from smoothdescent.files import code_digest
 from smoothdescent.layout import log_path, run_name
 from smoothdescent.lease import Deposed, Lease
 from smoothdescent.networks.registry import NETWORKS, count_parameters, network_sources
@@ -54,7 +54,9 @@ class Trainer:
         self.snapshots = settings.snapshot_epochs
         every = range(0, settings.epochs + 1, settings.evaluate_every)
         self.evaluated = sorted({*every, *self.snapshots})
-        self.dataset = load_experiment_data(data, labels, settings.data.image_size)
+        self.dataset = load_experiment_data(
+            data, labels, settings.data.image_size, resolved.label_settings
+        )
         self.data = to_device(self.dataset, settings.augmentation, device)
         trained_on = self.dataset.train
         self.identity = {
@@ -64,7 +66,7 @@ class Trainer:
             "image_size": str(self.dataset.image_size),
             "training_identity": resolved.training_identity,
             "labels_sha256": labels_sha256(trained_on.sample_ids, trained_on.labels),
-            "data_sha256": read_metadata(labels)["data_sha256"],
+            "data_sha256": self.dataset.sha256,
         }
         if settings.network not in NETWORKS:
             # Another architecture of the same name is another run.
@@ -211,7 +213,14 @@ class Trainer:
             if run.epoch in missing:
                 folder.save_snapshot(run)
             row = run.history[-1]
-            if run.trained_epochs == run.epoch - 1:
+            if run.diverged == run.epoch:
+                log(
+                    f"{folder.path.name} has diverged in epoch {run.epoch}: a loss is NaN or "
+                    "infinite; it is kept as it is, and tables, figures and verdict leave it out; "
+                    "a smaller optimizer.learning_rate than "
+                    f"{self.settings.optimizer.learning_rate} may help"
+                )
+            elif run.diverged is None and run.trained_epochs == run.epoch - 1:
                 log(
                     f"{folder.path.name} stops training after epoch {run.trained_epochs}: training "
                     f"loss below {self.settings.stop_below.loss} nats; later epochs are this one"

@@ -72,12 +72,13 @@ def run(args: argparse.Namespace) -> None:
     experiments = read_all_tables(args.tables)
     findings = decide_all(experiments)
     metadata = {
+        "table": "verdict",
         "sources": {name: experiment.sources for name, experiment in experiments.items()},
         "thresholds": {name: experiment.threshold for name, experiment in experiments.items()},
         **provenance(),
     }
     table = pd.DataFrame([asdict(finding) for finding in findings])
-    write_table(args.output_parquet, table, metadata)
     write_text(args.output_md, to_markdown(findings, experiments))
     write_text(args.output_html, to_html(findings, experiments))
+    write_table(args.output_parquet, table, metadata, [args.output_md, args.output_html])
     print(summary(findings))

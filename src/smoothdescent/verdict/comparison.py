@@ -58,11 +58,7 @@ def _cell(findings: pd.DataFrame, result: str | None) -> str:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    table = read_table(path)
-    missing = [column for column in READ if column not in table.column_names]
-    if missing:
-        raise UserError(f"{path} has no column {missing[0]!r}; expected a table of the verdict")
-    table = table.select(list(READ)).to_pandas()
+    table = read_table(path, list(READ), {"table": "verdict"}).to_pandas()
     unknown = set(table["result"]) - set(RESULTS)
     if unknown:
         raise UserError(f"{path} has the result {min(unknown)!r}, expected {', '.join(RESULTS)}")

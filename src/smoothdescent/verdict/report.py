@@ -204,7 +204,8 @@ def _left_out(experiment: ExperimentTables) -> str:
     table = experiment.sharpness
     finite = np.isfinite(table[measures_of(table)]).all(axis=1)
     runs = table[~finite][["width", "seed"]].drop_duplicates()
-    return f"{len(runs)} run(s) with values that are not finite left out" if len(runs) else ""
+    names = ", ".join(f"w{width}_s{seed}" for width, seed in runs.itertuples(index=False))
+    return f"{len(runs)} run(s) with values that are not finite left out: {names}" if names else ""
 
 
 def _rules(findings: list[Finding]) -> list[tuple[int, str]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from smoothdescent.config.types import Count, Natural, Real
+from smoothdescent.config.types import Count, Natural, Real, Seed
 from smoothdescent.data.sources.base import Decoded, Source
 from smoothdescent.errors import UserError
 from smoothdescent.randomness import numpy_generator
@@ -34,7 +34,7 @@ class ProceduralSource(Source):
     """Embedded images drawn from a seed: shifted random-field prototypes plus 1/f noise."""
 
     source: Literal["procedural"]
-    seed: Count = 0
+    seed: Seed = 0
     classes: Several = Field(10, le=10_000)
     size: Several = Field(16, le=1024, description="height and width in pixels")
     train: Natural = Field(3000, le=10_000_000, description="training images")
