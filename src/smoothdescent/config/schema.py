@@ -38,6 +38,7 @@ def _increasing(values: list[int] | list[float]) -> None:
 Widths = Annotated[list[Natural], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Seeds = Annotated[list[Count], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Epochs = Annotated[list[Count], BeforeValidator(_expand_ranges)]
+Memory = Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
 
 
 class SymmetricNoise(Block):
@@ -246,9 +247,12 @@ class Study(Block):
     scale: Name
     results: PlainPlace
     device: Literal["auto", "cpu", "cuda"]
+    deterministic: StrictBool = Field(
+        False, description="train with kernels of a GPU that repeat every bit; a CPU's always do"
+    )
     threads: Natural
     longest_job_hours: Positive = Field(12, description="limit of the time a cluster job asks for")
-    memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
+    memory: Memory | None = Field(None, description="default: planning.parse_memory's")
     autosave_minutes: Positive
     datasets: dict[Name, Dataset]
     experiments: dict[Name, Experiment]
