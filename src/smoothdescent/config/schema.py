@@ -247,7 +247,7 @@ class Study(Block):
     scale: Name
     results: PlainPlace
     device: Literal["auto", "cpu", "cuda"]
-    deterministic: StrictBool = Field(
+    deterministic: bool = Field(  # not strict: a command line gives a text
         False, description="train with kernels of a GPU that repeat every bit; a CPU's always do"
     )
     threads: Natural
