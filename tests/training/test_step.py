@@ -157,7 +157,7 @@ class FailingCapture:
         raise RuntimeError("operation failed due to a previous error during capture")
 
 
-def test_a_step_that_cannot_be_captured_says_why_and_trains_on(monkeypatch, capsys):
+def test_a_step_that_cannot_be_captured_says_why_and_trains_on(monkeypatch, capsys, one_thread):
     """On a machine without CUDA, what captures is a stand-in."""
     monkeypatch.setattr(Step, "capturing", True)
     monkeypatch.setattr(
@@ -193,7 +193,7 @@ def test_a_step_that_cannot_be_captured_says_why_and_trains_on(monkeypatch, caps
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_state_is_loaded_into_the_tensors_that_a_step_uses(optimizer, tmp_path):
+def test_a_state_is_loaded_into_the_tensors_that_a_step_uses(optimizer, tmp_path, one_thread):
     settings = {"name": optimizer, "learning_rate": 0.01}
     experiment = tiny_study(
         optimizer=settings, network="training.networks:plain", epochs=9
@@ -223,7 +223,7 @@ def test_a_state_is_loaded_into_the_tensors_that_a_step_uses(optimizer, tmp_path
 
 # Too wide for compiled kernels.
 @pytest.mark.parametrize(("network", "width"), [("convnet", 33), ("resnet18", 13)])
-def test_memory_layouts_train_the_same(network, width, tmp_path):
+def test_memory_layouts_train_the_same(network, width, tmp_path, one_thread):
     """On a GPU the faster one is chosen; a state is laid out as its run was."""
     experiment = tiny_study(network=network).experiments[NAME]
     # Whole batches: layouts disagree on the gradients of a batch norm of two values.
