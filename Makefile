@@ -6,13 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format graphs clean-venv
+.PHONY: demo test gpu-check lint format graphs clean-venv
 
 demo: $(STAMP)
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+
+# Prints a report; with CIFAR-10 as Parquet shards: `make gpu-check CIFAR10=folder`.
+gpu-check: $(STAMP)
+	$(BIN)/python benchmarks/gpu_check.py $(if $(CIFAR10),--cifar10 "$(CIFAR10)")
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

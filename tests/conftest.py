@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,26 @@ from pathlib import Path
 import pytest
 import torch
 from workflow.study import Study
+
+from smoothdescent.devices import prepare_training
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from all tests but those that are about them, when these are asked for alone.
+
+    Others compare bytes, and would train on a GPU that they found.
+    """
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def _prepared_gpu(request: pytest.FixtureRequest) -> None:
+    """Before a test marked `gpu`, let the process be as one that trains on a GPU."""
+    if request.node.get_closest_marker("gpu"):
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU; `make gpu-check` runs it where there is one")
+        prepare_training(torch.device("cuda"), torch.get_num_threads())
 
 
 @pytest.fixture

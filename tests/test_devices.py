@@ -1,7 +1,11 @@
 """The device of a job, and how jobs spread over several GPUs."""
 
+import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,12 +13,15 @@ import torch
 from smoothdescent.devices import (
     choose_device,
     describe,
+    is_emulated,
+    kernel_choice,
     precision_in_force,
     prepare_training,
     tf32,
 )
 from smoothdescent.errors import UserError
 
+CPU = torch.device("cpu")
 TAKE = """
 import sys
 from pathlib import Path
@@ -66,23 +73,112 @@ def test_without_a_gpu():
         choose_device("cuda")
 
 
-def test_tf32_is_on_where_it_was_asked_for_alone():
-    def switches():
-        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+def switches():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
+
+def test_tf32_is_on_where_it_was_asked_for_alone():
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
     with tf32():  # from PyTorch's own defaults, and back to them
         assert switches() == (True, True)
     assert switches() == (False, True)
 
-    cpu = torch.device("cpu")
-    prepare_training(cpu, torch.get_num_threads())
+    prepare_training(CPU, torch.get_num_threads())
     assert switches() == (False, False)
     with tf32():
         with tf32(enabled=False):
             assert switches() == (False, False)
         assert switches() == (True, True)
     assert switches() == (False, False)
-    assert precision_in_force("tf32", cpu) == "float32"
-    assert precision_in_force("tf32", torch.device("cuda")) == "tf32"
-    assert precision_in_force("bfloat16", cpu) == "bfloat16"
+
+
+def test_threads_do_not_change_each_others_precision():
+    """The switches belong to the process: threads that want different ones take turns."""
+    start = threading.Barrier(4)
+
+    def work(wanted):
+        start.wait()
+        seen = set()
+        for _ in range(200):
+            with tf32(wanted):
+                seen.add(switches())
+                time.sleep(0)  # lets another thread go on
+                seen.add(switches())
+        return seen
+
+    prepare_training(CPU, torch.get_num_threads())
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(work, [True, False, True, False]))
+    assert seen == [{(True, True)}, {(False, False)}] * 2
+    assert switches() == (False, False)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch has no newer switches"
+)
+def test_both_kinds_of_switches_are_kept():
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = torch.backends.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    try:
+        # A user's process in which the older switch and the newer ones disagree.
+        torch.backends.fp32_precision = "tf32"
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = "ieee", "tf32"
+        with tf32(False):
+            assert switches() == (False, False)
+            found = matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+            assert found == ("ieee",) * 3
+        assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == ("ieee", "tf32")
+    finally:
+        torch.backends.fp32_precision = before[0]
+        torch.backends.cudnn.allow_tf32 = False
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before[1:]
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "tf32_in_force", "emulated"),
+    [
+        ((8, 0), None, "tf32", False),
+        ((7, 5), None, "float32", True),
+        ((9, 4), "6", "float32", False),
+    ],
+)
+def test_a_precision_that_a_gpu_lacks(monkeypatch, capability, hip, tf32_in_force, emulated):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    gpu = torch.device("cuda", 0)
+    assert precision_in_force("tf32", gpu) == tf32_in_force
+    assert is_emulated("bfloat16", gpu) == emulated
+    assert not is_emulated("float32", gpu) and not is_emulated("bfloat16", CPU)
+    assert precision_in_force("tf32", CPU) == "float32"
+    assert precision_in_force("bfloat16", CPU) == precision_in_force("bfloat16", gpu) == "bfloat16"
+
+
+def test_kernels_that_repeat_every_bit(monkeypatch):
+    cudnn, gpu = torch.backends.cudnn, torch.device("cuda", 0)
+    monkeypatch.setattr(cudnn, "benchmark", cudnn.benchmark)  # put back after the test
+    monkeypatch.setattr(cudnn, "deterministic", cudnn.deterministic)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    prepare_training(gpu, torch.get_num_threads())
+    assert cudnn.benchmark and not kernel_choice(gpu)["deterministic"]
+    prepare_training(gpu, torch.get_num_threads(), deterministic=True)
+    assert not cudnn.benchmark and kernel_choice(gpu)["deterministic"]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert kernel_choice(CPU) == {}
+
+
+LEAVE = """
+import threading
+import torch
+def work():
+    layer = torch.nn.Conv2d(3, 4, 3)
+    layer(torch.rand(8, 3, 8, 8)).sum().backward()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_process_ends_well_after_a_thread_that_ran_a_backward_pass():
+    """PyTorch 2.12 aborted in most of such processes."""
+    codes = [subprocess.run([sys.executable, "-c", LEAVE], check=False).returncode for _ in "ab"]
+    assert codes == [0, 0]

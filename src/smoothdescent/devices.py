@@ -7,9 +7,11 @@ import fcntl
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 
@@ -68,6 +70,14 @@ def describe(device: torch.device) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})"
 
 
+def kernel_choice(device: torch.device) -> dict[str, Any]:
+    """Return what decides, beside a GPU's name, which of its kernels compute."""
+    if device.type != "cuda":
+        return {}
+    cudnn = torch.backends.cudnn
+    return {"cudnn": cudnn.version(), "deterministic": cudnn.deterministic}
+
+
 def set_threads(threads: int) -> None:
     """Let this process use `threads` CPU threads.
 
@@ -78,48 +88,99 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def prepare_training(device: torch.device, threads: int) -> None:
-    """Let this process train on a device, in full float32, with `threads` CPU threads."""
+def prepare_training(device: torch.device, threads: int, deterministic: bool = False) -> None:
+    """Let this process train on a device, in full float32, with `threads` CPU threads.
+
+    Args:
+        device: where.
+        threads: CPU threads.
+        deterministic: on a GPU, use kernels that repeat every bit, chosen without timing.
+    """
     set_threads(threads)
-    _set_tf32(False, False)  # it is PyTorch's default for convolutions on GPUs
+    _write_products(False)  # TF32 is PyTorch's default for convolutions on GPUs
     if device.type == "cuda":
         # Batches have one or two sizes: choosing the fastest convolutions for them pays.
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.backends.cudnn.deterministic = deterministic
+        if deterministic:
+            # Read when the first matrix product is computed; without it, products on several
+            # streams share a workspace and may differ.
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     keep_pages(device)
+
+
+# Held while kernels are launched in a precision: its switches belong to the process.
+_PRODUCTS = threading.RLock()
 
 
 @contextlib.contextmanager
 def tf32(enabled: bool = True) -> Iterator[None]:
     """Compute float32 products in TF32 inside the block if `enabled`, else in full float32.
 
-    TF32 is a mode of NVIDIA GPUs that rounds factors to 10 bits; elsewhere it changes nothing.
+    TF32 is a mode of NVIDIA GPUs that rounds factors to 10 bits; elsewhere it changes nothing. On
+    leaving, every setting is what it was. Threads take turns in such blocks. A captured graph keeps
+    the mode that it was captured in, and may be replayed outside.
     """
-    before = _tf32()
-    _set_tf32(enabled, enabled)
-    try:
-        yield
-    finally:
-        _set_tf32(*before)
+    with _PRODUCTS:
+        before = _read_products()
+        _write_products(enabled)
+        try:
+            yield
+        finally:
+            for write, value in before:
+                write(value)
 
 
-def _tf32() -> tuple[bool, bool]:
-    """Return whether matrix products and convolutions of float32 numbers are computed in TF32."""
-    matmul, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):
-        # torch >= 2.9: reading an older switch is an error once a new one was written.
-        return matmul.fp32_precision == "tf32", convolutions.conv.fp32_precision == "tf32"
-    return matmul.allow_tf32, convolutions.allow_tf32
+def _write_products(tf32: bool) -> None:
+    # PyTorch has older and, since 2.9, newer switches, and refuses to read the older ones where
+    # both disagree: a network that uses `cudnn.flags` does that.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    for owner, on_gpu in _newer_switches():
+        owner.fp32_precision = "tf32" if tf32 and on_gpu else "ieee"
 
 
-def _set_tf32(matmul: bool, convolutions: bool) -> None:
-    # Writing an older switch writes the new ones too, and leaves both kinds readable.
-    torch.backends.cuda.matmul.allow_tf32 = matmul
-    torch.backends.cudnn.allow_tf32 = convolutions
+def _read_products() -> list[tuple[Callable[[Any], None], Any]]:
+    """Return how to write each switch, the older ones first, and its present value."""
+    cudnn = torch.backends.cudnn
+    older = [
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (lambda: cudnn.allow_tf32, partial(setattr, cudnn, "allow_tf32")),
+    ]
+    found = []
+    for read, write in older:
+        with contextlib.suppress(RuntimeError):  # both kinds disagree: the newer ones count
+            found.append((write, read()))
+    for owner, _ in _newer_switches():
+        found.append((partial(setattr, owner, "fp32_precision"), owner.fp32_precision))
+    return found
+
+
+def _newer_switches() -> list[tuple[Any, bool]]:
+    """Return what holds the newer switches, and whether it is a GPU's; none before torch 2.9."""
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    if not hasattr(cuda.matmul, "fp32_precision"):
+        return []
+    on_gpu = [(owner, True) for owner in (cuda.matmul, cudnn.conv, cudnn.rnn)]
+    return on_gpu + [(owner, False) for owner in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)]
 
 
 def precision_in_force(precision: str, device: torch.device) -> str:
     """Return a training's precision on a device: TF32 is full float32 where there is none."""
-    return "float32" if precision == "tf32" and device.type != "cuda" else precision
+    return "float32" if precision == "tf32" and not _is_ampere(device) else precision
+
+
+def is_emulated(precision: str, device: torch.device) -> bool:
+    """Return whether a GPU computes in a precision that it has no units for."""
+    if precision != "bfloat16" or device.type != "cuda" or torch.version.hip:
+        return False
+    return not _is_ampere(device)
+
+
+def _is_ampere(device: torch.device) -> bool:
+    """Return whether this is an NVIDIA GPU with units for TF32 and bfloat16."""
+    if device.type != "cuda" or torch.version.hip:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def keep_pages(device: torch.device) -> None:

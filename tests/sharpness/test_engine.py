@@ -27,6 +27,7 @@ from smoothdescent.sharpness import (
     path_images,
     tangent_points,
 )
+from smoothdescent.sharpness.gradients import FrozenNetwork
 
 EXACT = {"mean": MEAN, "std": STD, "dtype": torch.float64}
 MEASURES = ("accuracy", "crossentropy", "jacobian_norm", "hessian_sumsq")
@@ -366,7 +367,7 @@ def test_wrong_arguments(changes, message):
     arguments = {"images": random_images(3), "labels": [0, 1, 2], "paths": PATHS, **EXACT}
     with pytest.raises(UserError, match=message):
         measure(network, **(arguments | changes))
-    assert len(evaluated) <= 1  # nothing but the look at the network
+    assert len(evaluated) <= 2  # nothing but the looks at the network, with one image and two
 
 
 def test_weights_that_are_not_finite():
@@ -411,3 +412,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         command = [sys.executable, "-c", code, f"{budget}MiB"]
         grown = int(subprocess.run(command, check=True, capture_output=True).stdout)
         assert grown < budget * 1024
+
+
+class Roomless(nn.Module):
+    """Needs more memory than there is for more than some inputs, as a GPU that others use may."""
+
+    def __init__(self, most, calls=10**6):
+        super().__init__()
+        self.inner, self.most, self.calls = smooth(), most, calls
+
+    def forward(self, x):
+        self.calls -= 1
+        if len(x) > self.most or self.calls < 0:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.inner(x)
+
+
+def test_out_of_memory_is_said_once_and_measured_in_smaller_batches(capsys):
+    images, labels = random_images(9), random_labels(9)
+    arguments = {"images": images, "labels": labels, "paths": PATHS, **EXACT}
+    done = []
+    found = measure(Roomless(8), **arguments, progress=lambda n, total: done.append(n))
+    assert_tables_close(found, measure(smooth(), **arguments))
+    assert capsys.readouterr().err.count("out of memory; measuring in smaller batches") == 1
+    assert done[-1] == 9 and done == sorted(set(done))
+
+
+def test_out_of_memory_for_a_single_input(monkeypatch):
+    monkeypatch.setattr(FrozenNetwork, "check", lambda *_: None)  # which evaluates four images
+    with pytest.raises(UserError, match="device cpu is out of memory for one sample"):
+        measure(Roomless(2, calls=2), random_images(3), random_labels(3), paths=PATHS, **EXACT)

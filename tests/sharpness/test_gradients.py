@@ -12,6 +12,7 @@ from sharpness.references import (
 from torch import nn
 
 from smoothdescent.errors import UserError
+from smoothdescent.networks.registry import build
 from smoothdescent.sharpness import full_precision, input_gradients
 from smoothdescent.sharpness.gradients import _seconds, freeze
 
@@ -77,6 +78,17 @@ def test_stored_bytes_leave_out_the_weights():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 1000), nn.Tanh(), nn.Linear(1000, 3))
     frozen = freeze(network, CPU, torch.float32, torch.rand(1, 3, 2, 2))
     assert frozen.saved_bytes == 1000 * 4  # the output of tanh; the linear layers need weights only
+    assert frozen.fixed_bytes == 0
+
+
+def test_weights_that_are_computed_are_counted_once():
+    """A ResNet folds batch norm into its convolutions: more than 40 MB that no image adds to."""
+    network = build("resnet18", width=64, num_classes=10, image_size=16)
+    frozen = freeze(network, CPU, torch.float32, torch.rand(1, 3, 16, 16))
+    convolutions = sum(p.numel() for p in network.parameters() if p.ndim == 4)
+    assert 4 * convolutions <= frozen.fixed_bytes < 4.1 * convolutions
+    activations = frozen.saved_bytes
+    assert 0 < activations < 2 * 2**20
 
 
 def test_reduced_precision_is_off_inside_and_comes_back():
@@ -90,10 +102,15 @@ def test_reduced_precision_is_off_inside_and_comes_back():
         reduced = x @ x.T
         with full_precision():
             torch.testing.assert_close((x @ x.T).double(), exact, rtol=1e-6, atol=0)
+            assert not backends.cuda.matmul.allow_tf32 and not backends.cudnn.allow_tf32
+            assert backends.cudnn.deterministic
+            with backends.cudnn.flags(enabled=True):  # as a network may
+                pass
+            assert not backends.cudnn.allow_tf32
         assert torch.equal(x @ x.T, reduced)
         assert torch.get_float32_matmul_precision() == "medium"
         assert backends.cuda.matmul.allow_tf32 and backends.cudnn.allow_tf32
-        assert not backends.cudnn.benchmark
+        assert not backends.cudnn.deterministic
     finally:
         torch.set_float32_matmul_precision(before[0])
         backends.cudnn.allow_tf32 = before[1]

@@ -9,6 +9,7 @@ from sharpness.references import random_images
 
 from smoothdescent.errors import UserError
 from smoothdescent.sharpness import Paths, ShiftPaths, SVDPaths, path_images
+from smoothdescent.sharpness.paths import svd_images
 
 
 def numpy_svd_image(image, direction, strength):
@@ -126,3 +127,24 @@ def test_shifts_are_bilinear(directions, radius, height, width):
 def test_wrong_paths(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_vectors_that_a_gpu_leaves_undefined(monkeypatch):
+    """On a machine without one, what decomposes is a stand-in: vectors of zero values are NaN."""
+    original = torch.linalg.svd
+    images = torch.rand(1, 2, 1, 8, dtype=torch.float64) * torch.rand(8, 1, dtype=torch.float64)
+    images[:, 1] = 0  # a channel without any light
+    expected = svd_images(images, 2, (2, 4))
+
+    def undefined(x, full_matrices):
+        u, s, vh = original(x, full_matrices=full_matrices)
+        zero = s <= 1e-12
+        u, vh = u.clone(), vh.clone()
+        u.transpose(-1, -2)[zero] = torch.nan
+        vh[zero] = torch.nan
+        return u, s, vh
+
+    monkeypatch.setattr(torch.linalg, "svd", undefined)
+    found = svd_images(images, 2, (2, 4))
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-15)

@@ -2,10 +2,15 @@ import pytest
 import torch
 
 from smoothdescent.errors import UserError
-from smoothdescent.sharpness.planning import parse_memory, plan
+from smoothdescent.sharpness.planning import Plan, parse_memory, plan
 
 CPU = torch.device("cpu")
-SIZES = {"image_bytes": 12288, "points_per_sample": 25, "inputs_per_point": 5}
+SIZES = {
+    "fixed_bytes": 0,
+    "image_bytes": 12288,
+    "points_per_sample": 25,
+    "inputs_per_point": 5,
+}
 
 
 @pytest.mark.parametrize(
@@ -40,3 +45,24 @@ def test_batches_shrink_with_the_budget_down_to_one():
     assert plans[0].points == plans[0].inputs // 5
     with pytest.raises(UserError, match="need at least"):
         plan(2**20, CPU, saved_bytes=480_000, **SIZES)
+
+
+def test_what_is_stored_once_takes_room_from_the_budget_and_from_nothing_else():
+    once = SIZES | {"fixed_bytes": 40 * 2**20}
+    roomy, tight = 2**30, 96 * 2**20
+    assert plan(roomy, CPU, saved_bytes=480_000, **once) == plan(
+        roomy, CPU, saved_bytes=480_000, **SIZES
+    )
+    without, with_it = (plan(tight, CPU, saved_bytes=480_000, **sizes) for sizes in (SIZES, once))
+    assert 1 <= with_it.inputs < without.inputs
+    with pytest.raises(UserError, match="need at least"):
+        plan(80 * 2**20, CPU, saved_bytes=480_000, **once)
+
+
+def test_half_a_plan():
+    assert Plan(9, 4, 1).halved() == Plan(4, 2, 1)
+    assert Plan(1, 1, 1).halved() == Plan(1, 1, 1)
+
+
+def test_without_a_budget():
+    assert parse_memory(None, CPU) == 2**30

@@ -149,7 +149,8 @@ def job_options(wildcards, output, threads, experiment, stage, seeds):
     options += ["--device", STUDY.device, "--threads", threads]
     if stage == "train":
         options += ["--autosave-minutes", STUDY.autosave_minutes]
-    else:
+        options += ["--deterministic"] if STUDY.deterministic else []
+    elif STUDY.memory is not None:
         options += ["--memory", STUDY.memory]
     return shlex.join(map(str, options))
 

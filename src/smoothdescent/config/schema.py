@@ -57,6 +57,7 @@ def _increasing(values: list[int] | list[float]) -> None:
 Widths = Annotated[list[Natural], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Seeds = Annotated[list[Seed], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Epochs = Annotated[list[Count], BeforeValidator(_expand_ranges)]
+Memory = Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
 
 
 class SymmetricNoise(Block):
@@ -273,11 +274,14 @@ class Study(Block):
     scale: Name
     results: PlainPlace
     device: Literal["auto", "cpu", "cuda"]
+    deterministic: bool = Field(  # not strict: a command line gives a text
+        False, description="train with kernels of a GPU that repeat every bit; a CPU's always do"
+    )
     threads: Annotated[Natural, Field(le=1024)]
     longest_job_hours: Positive = Field(
         12, le=100_000, description="limit of the time a cluster job asks for"
     )
-    memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
+    memory: Memory | None = Field(None, description="default: planning.parse_memory's")
     autosave_minutes: Positive
     datasets: dict[Name, Dataset]
     experiments: dict[Name, Experiment]

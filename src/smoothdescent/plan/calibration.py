@@ -29,7 +29,7 @@ MEASURED = {"cpu": 32, "cuda": 512}  # images
 
 
 def calibrate(
-    experiment: Experiment, store: Store, device: torch.device, memory: str, seconds: float
+    experiment: Experiment, store: Store, device: torch.device, memory: str | None, seconds: float
 ) -> Costs:
     """Time an experiment's work at some of its widths, on random images.
 
@@ -145,7 +145,7 @@ def _measuring(
     experiment: Experiment,
     data: TrainingData,
     volumes: int | None,
-    memory: str,
+    memory: str | None,
     seconds: float,
 ) -> float:
     """Return the seconds of measuring an image at the point, or over all volumes."""

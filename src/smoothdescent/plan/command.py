@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     """
     study = parse_settings(Study, args.settings, "--settings")
     device = choose_device(study.device)
-    prepare_training(device, args.threads)
+    prepare_training(device, args.threads, study.deterministic)
     experiments = {}
     for name, experiment in study.experiments.items():
         log(f"timing {name}")

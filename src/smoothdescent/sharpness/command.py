@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="seed of the jitters (0)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--dtype", choices=("float32", "float64"), default="float32")
-    add("--memory", help="working memory, such as 512MiB (the default on a CPU)")
+    add("--memory", help="working memory, such as 1GiB (the default on a CPU)")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 from smoothdescent.devices import keep_pages
 from smoothdescent.errors import UserError
+from smoothdescent.progress import log
 from smoothdescent.sharpness.gradients import Evaluation, FrozenNetwork, check_labels, freeze
 from smoothdescent.sharpness.inputs import CheckedSamples, check_samples
 from smoothdescent.sharpness.measures import Measure, find_measures
@@ -69,7 +70,8 @@ def measure(
         device: where to compute; default: where the network's parameters are.
         dtype: torch.float32 or torch.float64.
         memory: budget in bytes, or a text such as "512MiB", for all that is held besides the
-            network, the data and the table; default 512 MiB, on a GPU a quarter of its memory.
+            network, the data and the table; default 1 GiB, on a GPU a quarter of what is free. If
+            a device has less, batches are halved.
         progress: called as progress(samples done, samples in all or None).
 
     Returns:
@@ -107,9 +109,11 @@ def measure(
             engine.check(samples)
             if first:
                 engine.frozen.check(engine.example, f"network {type(network).__name__}")
-            for start in range(0, len(samples), engine.plan.samples):
-                stop = min(start + engine.plan.samples, len(samples))
-                columns.append(engine.measure(samples, start, stop))
+            stop = 0
+            while stop < len(samples):
+                start = stop
+                chunk, stop = engine.measure_some(samples, start)
+                columns.append(chunk)
                 done += stop - start
                 if progress is not None:
                     progress(done, total)
@@ -139,6 +143,7 @@ class _Engine:
         self.paths, self.measures = paths, measures
         self.tangent = tangent if any(measure.tangent for measure in measures) else None
         self.seed, self.device, self.dtype = seed, device, dtype
+        self._halved = False  # the plan, for want of memory
         channels, height, width = self.shape
         self.normalised = NormalisedImages(mean, std, height * width, dtype, device)
         self.example = self._probe(samples)
@@ -147,6 +152,7 @@ class _Engine:
             budget,
             device,
             saved_bytes=self.frozen.saved_bytes,
+            fixed_bytes=self.frozen.fixed_bytes,
             image_bytes=channels * height * width * dtype.itemsize,
             points_per_sample=1 + (paths.directions * len(paths.strengths) if paths else 0),
             inputs_per_point=1 + (tangent.jitters if self.tangent else 0),
@@ -170,7 +176,32 @@ class _Engine:
             )
         check_labels(samples.labels, self.frozen.classes)
 
-    def measure(self, samples: CheckedSamples, start: int, stop: int) -> dict[str, np.ndarray]:
+    def measure_some(
+        self, samples: CheckedSamples, start: int
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """Return the table's columns for samples from `start` on, and where they stop.
+
+        Raises:
+            UserError: the device's memory does not hold a single sample and input.
+        """
+        while True:
+            stop = min(start + self.plan.samples, len(samples))
+            try:
+                return self._measure(samples, start, stop), stop
+            except torch.OutOfMemoryError:
+                smaller = self.plan.halved()
+                if smaller == self.plan:
+                    raise UserError(
+                        f"device {self.device} is out of memory for one sample and one input of "
+                        "the network; expected a device with more free memory"
+                    ) from None
+                if not self._halved:
+                    log(f"device {self.device} is out of memory; measuring in smaller batches")
+                self.plan, self._halved = smaller, True
+            # Others use the device too, or the network needs more than it stores.
+            torch.cuda.empty_cache()
+
+    def _measure(self, samples: CheckedSamples, start: int, stop: int) -> dict[str, np.ndarray]:
         """Return the table's columns for samples start..stop."""
         base = samples.flat_images(start, stop, self.device, self.dtype)
         sample_ids = samples.sample_ids[start:stop]

@@ -82,13 +82,16 @@ class FrozenNetwork:
         module: the copy.
         layout: memory layout of the copy and of its inputs.
         classes: number of logits.
-        saved_bytes: what one point stores for the backward pass, parameters excluded.
+        saved_bytes: what each point stores for the backward pass.
+        fixed_bytes: what an evaluation stores beside that, parameters excluded: weights that were
+            computed from parameters, for example.
     """
 
     module: nn.Module
     layout: torch.memory_format
     classes: int
     saved_bytes: int
+    fixed_bytes: int
 
     def check(self, example: torch.Tensor, name: str) -> None:
         """Check that the network can be measured; see `check_evaluation`.
@@ -149,7 +152,7 @@ def freeze(
     module = _copy(network).to(device=device, dtype=dtype).eval().requires_grad_(False)
     layout, other = torch.channels_last, torch.contiguous_format
     try:
-        logits, saved = _probe(module, example, layout)
+        logits, saved, fixed = _probe(module, example, layout)
         if device.type == "cuda":
             # Without TF32, either layout may be the faster one, depending on the network.
             batch = example.expand(max(1, min(256, 2**28 // max(1, saved))), -1, -1, -1)
@@ -158,7 +161,7 @@ def freeze(
         # For example x.view(len(x), -1) after a convolution needs the usual layout.
         layout = other
         try:
-            logits, saved = _probe(module, example, layout)
+            logits, saved, fixed = _probe(module, example, layout)
         except RuntimeError as error:
             raise UserError(
                 f"network {type(network).__name__} cannot evaluate images of shape "
@@ -172,7 +175,7 @@ def freeze(
         )
     if hasattr(module, "choose_kernels"):
         module.choose_kernels()
-    return FrozenNetwork(module.to(memory_format=layout), layout, logits.shape[1], saved)
+    return FrozenNetwork(module.to(memory_format=layout), layout, logits.shape[1], saved, fixed)
 
 
 def _copy(network: nn.Module) -> nn.Module:
@@ -228,9 +231,22 @@ def _named_tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _probe(
     module: nn.Module, example: torch.Tensor, layout: torch.memory_format
-) -> tuple[torch.Tensor, int]:
-    """Return the logits of one point and the bytes that it stores for the backward pass."""
+) -> tuple[torch.Tensor, int, int]:
+    """Return the logits of one point, the bytes that each point stores for the backward pass, and
+    those that an evaluation stores whatever their number."""
     module.to(memory_format=layout)
+    logits, one = _stored_bytes(module, example, layout)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        return logits, one, 0  # the caller says so
+    _, two = _stored_bytes(module, example.expand(2, -1, -1, -1), layout)
+    each = min(max(two - one, 0), one)
+    return logits, each, one - each
+
+
+def _stored_bytes(
+    module: nn.Module, points: torch.Tensor, layout: torch.memory_format
+) -> tuple[torch.Tensor, int]:
+    """Return the logits of points, and the bytes stored for the backward pass beside parameters."""
     weights = {tensor.untyped_storage().data_ptr() for _, tensor in _named_tensors(module)}
     stored: dict[int, int] = {}
 
@@ -240,7 +256,7 @@ def _probe(
             stored[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    points = example.detach().clone(memory_format=layout).requires_grad_()
+    points = points.detach().clone(memory_format=layout).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         logits = module(points)
     if isinstance(logits, torch.Tensor):

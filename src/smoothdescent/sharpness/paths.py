@@ -177,8 +177,10 @@ def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]
         )
     wide = images.to(wide_dtype(images.device))
     u, s, vh = torch.linalg.svd(wide, full_matrices=False)  # [N,C,H,r], [N,C,r], [N,C,r,W]
-    s = s * (s > rank * torch.finfo(s.dtype).eps * s[..., :1])
-    us = u * s[..., None, :]
+    # Vectors of zeros may be NaN on a GPU, where a product with zero would keep them.
+    kept = s > rank * torch.finfo(s.dtype).eps * s[..., :1]
+    us = torch.where(kept[..., None, :], u * s[..., None, :], 0)
+    vh = torch.where(kept[..., None], vh, 0)
     result = images.new_empty(count, directions, len(erased), height, width, channels)
     for p in range(directions):
         for k, strength in enumerate(erased):

@@ -34,17 +34,24 @@ class Plan:
     points: int
     samples: int
 
+    def halved(self) -> Plan:
+        """Return a plan that needs about half the memory."""
+        return Plan(*(max(1, size // 2) for size in (self.inputs, self.points, self.samples)))
+
 
 def parse_memory(memory: int | str | None, device: torch.device) -> int:
-    """Return a budget in bytes; None takes 512 MiB, or on a GPU a quarter of its memory.
+    """Return a budget in bytes; None takes 1 GiB, or on a GPU a quarter of what is free there.
 
     Raises:
         UserError: the budget is no positive number of bytes.
     """
     if memory is None:
         if device.type == "cuda":
-            return torch.cuda.get_device_properties(device).total_memory // 4
-        return 512 * 2**20
+            free, _ = torch.cuda.mem_get_info(device)
+            # What this process has kept of earlier measurements is free to it.
+            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return (free + kept) // 4
+        return 2**30
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]*)\s*", str(memory))
     unit = _UNITS.get(match[2].upper()) if match else None
     if unit is None or not (size := int(float(match[1]) * unit)) > 0:
@@ -59,6 +66,7 @@ def plan(
     device: torch.device,
     *,
     saved_bytes: int,
+    fixed_bytes: int,
     image_bytes: int,
     points_per_sample: int,
     inputs_per_point: int,
@@ -69,6 +77,7 @@ def plan(
         budget: bytes, the network's weights and the results apart.
         device: where the network is evaluated.
         saved_bytes: what one network input stores for the backward pass.
+        fixed_bytes: what an evaluation stores beside that, however many inputs it has.
         image_bytes: one image in the working precision.
         points_per_sample: 1 + P K.
         inputs_per_point: 1 + M, or 1 without tangent points.
@@ -82,7 +91,7 @@ def plan(
     per_input = 2 * saved_bytes + 4 * image_bytes
     per_point = (4 * inputs_per_point + 6) * image_bytes
     per_sample = (3 * points_per_sample + 16) * image_bytes
-    smallest = per_input + per_point + per_sample
+    smallest = 2 * fixed_bytes + per_input + per_point + per_sample
     if smallest > budget:
         raise UserError(
             f"memory is {budget} bytes; this network and image size need at least {smallest}"
@@ -92,7 +101,7 @@ def plan(
         wanted = min(max(wanted, CPU_INPUTS[0]), CPU_INPUTS[-1])
     else:
         wanted = GPU_INPUTS
-    inputs = max(1, min(wanted, budget // 2 // per_input))
+    inputs = max(1, min(wanted, (budget // 2 - 2 * fixed_bytes) // per_input))
     points = max(1, min(inputs // inputs_per_point, budget // 4 // per_point))
     # A few groups of points per chunk, so that the groups of a chunk are of nearly equal size.
     samples = -(-4 * points // points_per_sample)

@@ -2,8 +2,8 @@
 
 Finished work is not repeated: what is there and right stays, what is missing or damaged is made
 again. The training state is saved every few minutes and on SIGTERM, SIGINT (which also stop the
-program) and SIGUSR1; the same command then resumes, bit-identically. A run that fails does not
-keep the others from being trained.
+program) and SIGUSR1; the same command then resumes, bit-identically on a CPU and, with
+--deterministic, on a GPU. A run that fails does not keep the others from being trained.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--autosave-minutes", type=float, default=5.0, help="between two saves (default: 5)"
     )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="on a GPU: use kernels that repeat every bit"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     """
     resolved = parse_settings(ResolvedExperiment, args.settings, "--settings")
     device = choose_device(args.device)
-    prepare_training(device, args.threads)
+    prepare_training(device, args.threads, args.deterministic)
     trainer = Trainer(
         resolved,
         data=args.data,

@@ -62,8 +62,7 @@ def train(
                 run.epoch += 1
                 run.history.append({"epoch": run.epoch})
             elif stopped is None:
-                with tf32(settings.precision == "tf32"):
-                    _train_epoch(run, step, settings, seed, on_step)
+                _train_epoch(run, step, settings, seed, on_step)
                 run.history.append(_end_epoch(run, data, settings, evaluate_at))
             else:
                 run.epoch += 1
@@ -124,19 +123,20 @@ def evaluation_row(run: Run, data: TrainingData) -> dict[str, float]:
 
     A mean over no samples (the noisy ones of an experiment without noise) is left out.
     """
-    losses, correct = evaluate(run.network, data.images, data.labels)
+    with tf32(False):
+        losses, correct = evaluate(run.network, data.images, data.labels)
+        test_losses, test_correct = evaluate(run.network, data.test_images, data.test_labels)
     row = {}
     everything = torch.ones_like(data.is_noisy)
     for name, chosen in (("all", everything), ("clean", ~data.is_noisy), ("noisy", data.is_noisy)):
         if chosen.any():
             row[f"train_loss_{name}"] = losses[chosen].mean().item()
             row[f"train_accuracy_{name}"] = correct[chosen].double().mean().item()
-    losses, correct = evaluate(run.network, data.test_images, data.test_labels)
-    row["test_loss"] = losses.mean().item()
-    row["test_error"] = 1.0 - correct.double().mean().item()
+    row["test_loss"] = test_losses.mean().item()
+    row["test_error"] = 1.0 - test_correct.double().mean().item()
     if data.corrupted_classes is not None:
         corrupted = data.corrupted_classes[data.test_labels]
         for name, chosen in (("corrupted", corrupted), ("unperturbed", ~corrupted)):
             if chosen.any():
-                row[f"test_error_{name}"] = 1.0 - correct[chosen].double().mean().item()
+                row[f"test_error_{name}"] = 1.0 - test_correct[chosen].double().mean().item()
     return row

@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Memory layouts of images and weights in which a GPU trains, by what a run records of them.
+LAYOUTS = {
+    "torch, channels-last": torch.channels_last,
+    "torch, channels-first": torch.contiguous_format,
+}
+
+
 @dataclass
 class Run:
     """The training state: everything a run needs to go on as if it had never stopped.
 
     Attributes:
-        network: in training mode, on the device, channels-last.
+        network: in training mode, on the device, in the memory layout `layout`.
         optimizer: over the network's parameters.
         epoch: epochs completed.
         step: batches done of the epoch after that.
@@ -44,16 +51,38 @@ class Run:
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     conditions: list[dict[str, Any]] = field(default_factory=list)
+    layout: torch.memory_format = torch.channels_last
 
     @property
     def kernels(self) -> str:
-        """Whose kernels compute the network: 'compiled' ones of this program, or 'torch'."""
+        """Whose kernels compute the network: 'compiled' ones of this program, or 'torch'.
+
+        On a GPU, the layout for which PyTorch chooses them: a key of `LAYOUTS`.
+        """
+        if self.running.device.type == "cuda":
+            return next(name for name, layout in LAYOUTS.items() if layout == self.layout)
         return getattr(self.network, "kernels", "torch")
 
     def choose_kernels(self, wanted: str | None = None) -> None:
         """Choose the kernels of a network that has several; see `ConvNet.choose_kernels`."""
-        if hasattr(self.network, "choose_kernels"):
+        if self.running.device.type == "cuda":
+            self.lay_out(wanted)
+        elif hasattr(self.network, "choose_kernels"):
             self.network.choose_kernels(wanted)
+
+    def lay_out(self, wanted: str | None) -> None:
+        """Lay weights and buffers out for other kernels; before a `Step` is made of the run.
+
+        Args:
+            wanted: a key of `LAYOUTS`; anything else changes nothing.
+        """
+        self.layout = LAYOUTS.get(wanted, self.layout)
+        self.network.to(memory_format=self.layout)
+        for parameter, buffers in self.optimizer.state.items():
+            for name, value in buffers.items():
+                if value.shape == parameter.shape:
+                    # Fused kernels walk through memory: both must be laid out alike.
+                    buffers[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
     def history_table(
         self, until: int | None = None, evaluated: list[int] | None = None
@@ -112,6 +141,8 @@ class Run:
     ) -> None:
         """Take over a training state: all of it or, if it does not fit, nothing.
 
+        Tensors that are there are written into, not replaced: a captured step goes on using them.
+
         Args:
             path: its file, for messages.
             tensors, metadata: what the file holds.
@@ -141,7 +172,7 @@ class Run:
                 f"{str(error).splitlines()[0]}"
             ) from None
         self.network.load_state_dict(weights)
-        self.optimizer.load_state_dict(state)
+        self._load_optimizer(state)
         self.running.copy_(running)
         self.epoch, self.step, self.history = epoch, step, history
 
@@ -153,12 +184,24 @@ class Run:
             parameter = parameters[int(index)]
             if value.shape not in (parameter.shape, ()):
                 raise ValueError(f"{key} has the shape {value.shape}, expected {parameter.shape}")
-            if value.shape == parameter.shape:
-                # Fused kernels walk through memory: buffers must be laid out as the parameter is.
+            if value.shape == parameter.shape:  # laid out alike, as in `lay_out`
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             state.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         return {"state": state, "param_groups": groups}
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        optimizer, found = self.optimizer, state["state"]
+        if not optimizer.state:
+            rates = [group["lr"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(state)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            return
+        for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            for name, tensor in optimizer.state.get(parameter, {}).items():
+                # A state from before the first step has no buffers: they are zero.
+                tensor.copy_(found[index][name]) if index in found else tensor.zero_()
 
 
 def _same_shapes(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

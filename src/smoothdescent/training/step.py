@@ -14,23 +14,28 @@ one by one. Whether a network draws shows in the first step of each epoch.
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
 
 from smoothdescent.config.schema import Training
-from smoothdescent.devices import precision_in_force
+from smoothdescent.devices import precision_in_force, tf32
+from smoothdescent.networks.contract import describe_error
 from smoothdescent.progress import log
 from smoothdescent.randomness import GLOBAL_GENERATORS, derive_seed, global_generators
 from smoothdescent.training.augmentation import Crops, crop, draw_crops
 from smoothdescent.training.data import TrainingData
-from smoothdescent.training.run import Run
+from smoothdescent.training.run import LAYOUTS, Run, new_run
 
 # Steps that are launched kernel by kernel before one is captured: libraries choose their algorithms
 # and allocate what they need in the first ones, which cannot be captured.
 WARM_UP = 3
+TIMED = 30  # steps, to choose a memory layout by
 
 
 class Step:
@@ -44,6 +49,8 @@ class Step:
         settings: those of the training.
     """
 
+    capturing: ClassVar[bool] = True  # whether this process tries to
+
     def __init__(self, run: Run, data: TrainingData, settings: Training):
         self.run, self.data, self.settings = run, data, settings
         self._device = data.labels.device
@@ -54,11 +61,11 @@ class Step:
         self._positions: dict[int, torch.Tensor] = {}
         self._eager_steps: Counter[int] = Counter()
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._capturing = self._device.type == "cuda"
         self._seed = 0
         self._draws: bool | None = None  # whether the network does; None: not known
         compiled = getattr(run.network, "training_step", None)
-        full = precision_in_force(settings.precision, self._device) == "float32"
+        self._precision = precision_in_force(settings.precision, self._device)
+        full = self._precision == "float32"
         self._compiled = compiled(run.optimizer) if compiled and full else None
 
     def start_epoch(self, seed: int, epoch: int) -> None:
@@ -99,24 +106,27 @@ class Step:
 
     def _can_capture(self, size: int) -> bool:
         # A graph would replay the draws of the step that was captured.
-        return self._capturing and not self._draws and self._eager_steps[size] >= WARM_UP
+        on_gpu = self._device.type == "cuda"
+        return on_gpu and Step.capturing and not self._draws and self._eager_steps[size] >= WARM_UP
 
     def _launch(self, positions: torch.Tensor) -> None:
         """Compute the step, with global generators of its own if the network may draw."""
-        if self._draws is False:
-            self._compute(positions)
-            return
-        seed = derive_seed(self._seed, "layers", self.run.epoch, self.run.step)
-        with global_generators(seed, self._device) as drawn:
-            self._compute(positions)
-            self._draws = self._draws or drawn()
+        with tf32(self._precision == "tf32"):
+            if self._draws is False:
+                self._compute(positions)
+                return
+            seed = derive_seed(self._seed, "layers", self.run.epoch, self.run.step)
+            with global_generators(seed, self._device) as drawn:
+                self._compute(positions)
+                self._draws = self._draws or drawn()
 
     def _compute(self, positions: torch.Tensor) -> None:
         run, optimizer = self.run, self.run.optimizer
         labels = self.data.labels.index_select(0, positions)
-        half = self.settings.precision == "bfloat16"
+        half = self._precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
-            logits = run.network(self._pixels(positions).permute(0, 3, 1, 2)).float()
+            images = self._pixels(positions).permute(0, 3, 1, 2)
+            logits = run.network(images.contiguous(memory_format=run.layout)).float()
         loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -138,23 +148,38 @@ class Step:
     def _capture(self, positions: torch.Tensor) -> None:
         """Capture the step for batches of this size, which does not take it."""
         groups = self.run.optimizer.param_groups
-        graph = torch.cuda.CUDAGraph()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         # Other threads, which train other runs, go on meanwhile; but one captures at a time, and
         # none seeds the generator that a capture holds.
         mode = {"stream": torch.cuda.current_stream(), "capture_error_mode": "thread_local"}
         try:
             _set_capturable(groups, True)
-            with GLOBAL_GENERATORS, torch.cuda.graph(graph, **mode):
+            with (
+                tf32(self._precision == "tf32"),
+                GLOBAL_GENERATORS,
+                torch.cuda.graph(graph, pool=pool, **mode),
+            ):
                 self._compute(positions)
             self._graphs[len(positions)] = graph
-        except RuntimeError as error:
-            self._capturing = False
+        except Exception as error:  # whatever a user's own code may raise
+            # A process whose capture failed is no place to try it again.
+            Step.capturing = False
+            # PyTorch may have left the allocator serving this capture. RuntimeError: it has not.
+            with contextlib.suppress(RuntimeError, AttributeError):
+                torch._C._cuda_endAllocateToPool(self._device.index, pool)
             log(
-                "the training step cannot be captured in a CUDA graph, its kernels are launched "
-                f"one by one: {str(error).splitlines()[0]}"
+                "the training step cannot be captured in a CUDA graph, this process launches its "
+                f"kernels one by one: {describe_error(_first_cause(error))}"
             )
         finally:
             _set_capturable(groups, False)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what was raised first: leaving a failed capture raises once more."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _set_capturable(groups: list[dict], value: bool) -> None:
@@ -164,15 +189,54 @@ def _set_capturable(groups: list[dict], value: bool) -> None:
             group["capturable"] = value
 
 
+def faster_layout(
+    data: TrainingData, settings: Training, *, width: int, num_classes: int, image_size: int
+) -> str:
+    """Return the memory layout, a key of `LAYOUTS`, in which steps take less time."""
+    device = data.labels.device
+    batch = torch.arange(min(settings.batch_size, len(data.labels)), device=device)
+
+    def seconds(layout: str) -> float:
+        run = new_run(
+            settings,
+            width=width,
+            seed=0,
+            num_classes=num_classes,
+            image_size=image_size,
+            device=device,
+        )
+        run.lay_out(layout)
+        with own_stream(device):
+            step = Step(run, data, settings)
+            step.start_epoch(0, 0)
+            for number in range(WARM_UP + 1 + TIMED):
+                if number == WARM_UP + 1:  # the step before was captured
+                    run.running.tolist()  # waits for the device
+                    start = time.perf_counter()
+                step(batch, 0.0)
+            run.running.tolist()
+        return time.perf_counter() - start
+
+    return min(LAYOUTS, key=seconds)
+
+
+_streams = threading.local()  # `own`, a stream
+
+
 @contextlib.contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """On a GPU, let the block's work be a stream of its own, as capturing it demands."""
+    """On a GPU, let the block's work be on the thread's own stream, as capturing it demands."""
     if device.type != "cuda":
         yield
         return
     before = torch.cuda.current_stream(device)
-    stream = torch.cuda.Stream(device)
+    # Memory that was used on a stream is used again on that one alone: each thread keeps its own.
+    if not hasattr(_streams, "own") or _streams.own.device != before.device:
+        _streams.own = torch.cuda.Stream(device)
+    stream = _streams.own
     stream.wait_stream(before)
-    with torch.cuda.stream(stream):
-        yield
-    before.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        before.wait_stream(stream)

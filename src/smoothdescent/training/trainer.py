@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import torch
 
 from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.data.loading import labels_sha256, load_experiment_data
-from smoothdescent.devices import describe, precision_in_force
+from smoothdescent.devices import describe, is_emulated, kernel_choice, precision_in_force
 from smoothdescent.errors import UserError
 from smoothdescent.files import code_digest
 from smoothdescent.layout import log_path, run_name
@@ -21,6 +22,7 @@ from smoothdescent.training.data import to_device
 from smoothdescent.training.engine import train
 from smoothdescent.training.folder import Conditions, Listener, RunFolder, Stopped
 from smoothdescent.training.run import Run, new_run
+from smoothdescent.training.step import faster_layout
 
 
 class Trainer:
@@ -54,6 +56,8 @@ class Trainer:
         self.snapshots = settings.snapshot_epochs
         every = range(0, settings.epochs + 1, settings.evaluate_every)
         self.evaluated = sorted({*every, *self.snapshots})
+        self._layouts: dict[int, str] = {}
+        self._choosing = threading.Lock()
         self.dataset = load_experiment_data(
             data, labels, settings.data.image_size, resolved.label_settings
         )
@@ -71,12 +75,16 @@ class Trainer:
         if settings.network not in NETWORKS:
             # Another architecture of the same name is another run.
             self.identity["network_code"] = code_digest(*network_sources(settings.network))
-        # A training is repeated bit for bit where all of these are the same.
+        if is_emulated(settings.precision, device):
+            log(f"{describe(device)} has no units for {settings.precision}, and emulates it slowly")
+        # A training is repeated bit for bit where all of these are the same (and, on a GPU,
+        # `deterministic` is true).
         self.conditions: Conditions = {
             "code": training_code(),
             "device": describe(device),
             "precision": precision_in_force(settings.precision, device),
             "threads": threads,
+            **kernel_choice(device),
             **{name: library_versions().get(name) for name in ("torch", "numba")},
         }
 
@@ -146,14 +154,19 @@ class Trainer:
         folder.replay.unlink(missing_ok=True)
 
     def _new_run(self, width: int, seed: int) -> Run:
-        return new_run(
-            self.settings,
-            width=width,
-            seed=seed,
-            num_classes=self.dataset.num_classes,
-            image_size=self.dataset.image_size,
-            device=self.device,
-        )
+        sizes = {
+            "width": width,
+            "num_classes": self.dataset.num_classes,
+            "image_size": self.dataset.image_size,
+        }
+        run = new_run(self.settings, seed=seed, device=self.device, **sizes)
+        if self.conditions.get("deterministic") is False:
+            # Chosen once for the runs of a width, while those that wait leave the GPU alone.
+            with self._choosing:
+                if width not in self._layouts:
+                    self._layouts[width] = faster_layout(self.data, self.settings, **sizes)
+            run.choose_kernels(self._layouts[width])
+        return run
 
     def _replay(self, run: Run, folder: RunFolder, missing: list[int], listener: Listener) -> None:
         """Make the snapshots and evaluations that a run has passed without.

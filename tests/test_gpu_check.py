@@ -1,0 +1,65 @@
+"""`make gpu-check`, as far as it goes without a GPU."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smoothdescent.config.load import overlay, read_yaml, resolve
+
+REPOSITORY = Path(__file__).parents[1]
+SCRIPT = REPOSITORY / "benchmarks/gpu_check.py"
+
+
+@pytest.fixture(scope="module")
+def check():
+    specification = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["gpu_check"] = module  # where dataclasses look
+    specification.loader.exec_module(module)
+    yield module
+    del sys.modules["gpu_check"]
+
+
+def test_without_a_gpu_it_says_so():
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, SCRIPT], env=environment, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == ("gpu_check: no CUDA device is visible; expected a machine with a GPU\n")
+
+
+def test_parts_report_what_they_print_and_how_they_end(check, capsys):
+    code = "import sys; print('seen'); sys.exit(int(sys.argv[1]))"
+    command = [sys.executable, "-c", code]
+    assert check.report(check.Part("Good", [*command, "0"], 100))
+    assert not check.report(check.Part("Bad", [*command, "3"], 100))
+    long = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    assert not check.report(check.Part("Long", long, 1))
+    printed = capsys.readouterr().out
+    assert printed.count("```\nseen\n```") == 2
+    for line in ("s, exit code 0)", "s, exit code 3)", "s, cut short after 1 s)"):
+        assert line in printed
+
+
+@pytest.mark.parametrize("cifar10", [None, "shards"])
+def test_its_parts_are_there_and_its_study_is_valid(check, tmp_path, cifar10):
+    parts = check.parts(tmp_path, cifar10)
+    assert sum(part.seconds for part in parts) <= 8 * 60
+    for part in parts:
+        scripts = [word for word in part.command if word.endswith(".py")]
+        assert all((REPOSITORY / script).exists() for script in scripts)
+    words = parts[-1].command
+    changes = dict(word.split("=", 1) for word in words[words.index("--config") + 1 :])
+    for key in ("datasets", "scales"):
+        changes[key] = json.loads(changes[key])
+    study = resolve(overlay(read_yaml(REPOSITORY / "config.yaml"), changes))
+    assert {e.network for e in study.experiments.values()} == {"convnet", "resnet18"}
+    assert {e.precision for e in study.experiments.values()} == {"tf32"}
+    names = {e.data.dataset for e in study.experiments.values()}
+    assert names == {"cifar10" if cifar10 else "procedural10"}
