@@ -12,7 +12,8 @@ from snakemake.exceptions import WorkflowError
 SOURCE = Path(str(workflow.current_basedir)).parents[1] / "src"
 sys.path.insert(0, str(SOURCE))
 
-from smoothdescent.config.load import dump, resolve
+from smoothdescent.config.load import as_in_a_file, dump, overrides, resolve
+from smoothdescent.config.preflight import check_images, check_imports
 from smoothdescent.data.sources import source_files
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
@@ -37,7 +38,14 @@ shell.prefix(
 )
 
 try:
-    STUDY = resolve(config)
+    SETTINGS = as_in_a_file(config, workflow.config_settings.config)
+    STUDY = resolve(SETTINGS)
+    if workflow.is_main_process:
+        for line in overrides(SETTINGS):
+            print(line, file=sys.stderr)
+        check_images(STUDY, Path(STUDY.results) / STUDY.scale / "data")
+        if "PATH" in FOLDERS:
+            check_imports(STUDY)
 except UserError as error:
     raise WorkflowError(str(error))
 

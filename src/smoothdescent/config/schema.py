@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_validator
 
 from smoothdescent.config.types import Block, Count, Fraction, Name, Natural, PlainPlace, Positive
 from smoothdescent.data.sources import Dataset
@@ -28,6 +28,32 @@ def _expand_ranges(value: Any) -> Any:
         match = re.fullmatch(r"(\d+)\.\.(\d+)", item) if isinstance(item, str) else None
         expanded.extend(range(int(match[1]), int(match[2]) + 1) if match else [item])
     return expanded
+
+
+# The families of `smoothdescent.networks`, which needs torch.
+NETWORK_FAMILIES = ("convnet", "resnet18")
+# What a memory budget may be written as, and the least: it holds the paths of a few images and one
+# input of a network of the study.
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+LEAST_MEMORY = 16 * 2**20
+
+
+def _check_memory(value: str) -> str:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*((?:[KMG]i?)?)B?\s*", value)
+    if not match:
+        raise ValueError(f"found {value!r}; expected a number of bytes such as 512MiB or 4GiB")
+    if float(match[1]) * _UNITS[match[2]] < LEAST_MEMORY:
+        raise ValueError(f"found {value!r}; expected at least {LEAST_MEMORY // 2**20}MiB")
+    return value
+
+
+def _check_network(value: str) -> str:
+    if ":" not in value and value not in NETWORK_FAMILIES:
+        raise ValueError(
+            f"found {value!r}; expected one of {', '.join(NETWORK_FAMILIES)}, or an import path "
+            "such as my_package.my_module:MyNetwork"
+        )
+    return value
 
 
 def _increasing(values: list[int] | list[float]) -> None:
@@ -122,7 +148,9 @@ class StopBelow(Block):
 class Training(Block):
     """How a network is trained."""
 
-    network: str = Field(description="registry name, or import path package.module:factory")
+    network: Annotated[str, AfterValidator(_check_network)] = Field(
+        description="registry name, or import path package.module:factory"
+    )
     optimizer: OptimizerSettings
     augmentation: Augmentation | None = None
     batch_size: Natural
@@ -248,7 +276,7 @@ class Study(Block):
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural
     longest_job_hours: Positive = Field(12, description="limit of the time a cluster job asks for")
-    memory: Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
+    memory: Annotated[str, AfterValidator(_check_memory)]
     autosave_minutes: Positive
     datasets: dict[Name, Dataset]
     experiments: dict[Name, Experiment]
