@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 import sys
 import time
@@ -24,7 +25,7 @@ import numpy as np
 from smoothdescent.config.load import overlay, read_yaml, resolve
 from smoothdescent.config.schema import Experiment, ResolvedExperiment, Study
 from smoothdescent.errors import UserError
-from smoothdescent.files import read_table, table_metadata
+from smoothdescent.files import read_table
 from smoothdescent.layout import history_path, log_path, run_name
 from smoothdescent.lease import Holder
 from smoothdescent.plan.forecast import Calibration, aligned, done, duration, job_name, run_work
@@ -194,9 +195,11 @@ def _run_state(
 
     width, seed = run
     name, experiment = run_name(*run), resolved.experiment
-    epoch, measured = done(runs, name, experiment)
+    epoch, measured, history = 0, [], None
+    if _is_of_these_settings(runs / name, resolved):
+        epoch, measured = done(runs, name, experiment)
+        history = _history(history_path(runs / name), experiment.epochs)
     holder = Holder.read(runs / f"{name}.lease")
-    history = _history(history_path(runs / name), resolved)
     at_work = holder is not None and not _is_silent(runs / f"{name}.lease", holder)
     evaluations = pd.DataFrame(log.evaluations, columns=COLUMNS)
     if history is not None:
@@ -237,16 +240,22 @@ def _is_silent(lease: Path, holder: Holder) -> bool:
         return True
 
 
-def _history(path: Path, resolved: ResolvedExperiment) -> pd.DataFrame | None:
-    """Return the evaluations of a run that has ended with these settings; None if none has."""
+def _is_of_these_settings(run: Path, resolved: ResolvedExperiment) -> bool:
+    """Return whether a run's folder is that of a training with the settings in force."""
     try:
-        table = read_table(path, COLUMNS)
+        found = json.loads((run / "run.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return found.get("training_identity") == resolved.training_identity
+
+
+def _history(path: Path, epochs: int) -> pd.DataFrame | None:
+    """Return the evaluations of a run that has ended; None if it has not."""
+    try:
+        history = read_table(path, COLUMNS).to_pandas()
     except UserError:
         return None
-    if table_metadata(table.schema).get("training_identity") != resolved.training_identity:
-        return None
-    history = table.to_pandas()
-    return history.dropna() if history["epoch"].max() >= resolved.experiment.epochs else None
+    return history.dropna() if history["epoch"].max() >= epochs else None
 
 
 @dataclass(frozen=True)
