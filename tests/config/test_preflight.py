@@ -66,6 +66,18 @@ def test_images_that_are_not(config, tmp_path, images, words):
     check_images(study, tmp_path / "decoded")
 
 
+def test_cifar_that_may_not_be_downloaded(config, tmp_path):
+    config["datasets"]["cifar10"] |= {"path": "here", "download": True}
+    study = resolve({**config, "scale": "small"})
+    check_images(study, tmp_path)
+    config["datasets"]["cifar10"]["download"] = False
+    study = resolve({**config, "scale": "small"})
+    with pytest.raises(UserError, match=r"datasets\.cifar10: .*here"):
+        check_images(study, tmp_path)
+    (tmp_path / "here/cifar-10-batches-bin").mkdir(parents=True)
+    check_images(study, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
