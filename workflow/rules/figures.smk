@@ -26,6 +26,7 @@ rule draw_figure:
             labels=figure_labels,
         ),
         table=figure_file("{figure}", "parquet"),
+        caption=figure_file("{figure}", "md"),
     log:
         RESULTS / "logs/draw_figure/{figure}.log",
     benchmark:

@@ -34,7 +34,8 @@ def figure_labels(wildcards):
 def figure_files():
     """Return the files of all figures of the study."""
     names = figures_of(list(STUDY.experiments))
-    return [figure_file(name, suffix) for name in names for suffix in ("pdf", "png", "parquet")]
+    suffixes = ("pdf", "png", "parquet", "md")
+    return [figure_file(name, suffix) for name in names for suffix in suffixes]
 
 
 def run_products(experiment, width, seed):
@@ -81,7 +82,7 @@ def name_new_figures():
     """Say which figures this invocation has drawn."""
     new = [f for f in figure_files() if f.exists() and f.stat().st_mtime >= STARTED]
     if new:
-        print("Figures drawn:", *(f for f in new if f.suffix != ".parquet"), sep="\n  ")
+        print("Figures drawn:", *(f for f in new if f.suffix in (".pdf", ".png")), sep="\n  ")
     verdict = RESULTS / "verdict.md"
     if verdict.exists() and verdict.stat().st_mtime >= STARTED:
         print(f"Verdict on the paper's findings: {verdict}")

@@ -176,6 +176,7 @@ class Experiment(Training):
     final_snapshots: FinalSnapshots = FinalSnapshots()
     measure: Measuring
     threshold: Threshold = Threshold()
+    bands: Literal["std", "interval"] = Field("std", description="of figures, over seeds")
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
