@@ -227,7 +227,7 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     """Only what depends on a key, decided in one dry run."""
     study = finished_study.copy_with_results(tmp_path / "changed")
     assert study.jobs() == {}
-    gather = {"gather_tables": 1, "draw_figure": 4, "decide_verdict": 1, "all": 1}
+    gather = {"gather_tables": 1, "draw_figure": 4, "decide_verdict": 1, "explore": 1, "all": 1}
     everything = {"train": 4, "measure": 4, **gather}
     study.set(widths=[1])
     assert study.jobs() == gather

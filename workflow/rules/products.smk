@@ -62,6 +62,7 @@ def products():
         groups.append({**tables, folder / "config.yaml": {}})
     groups += [{file: {}} for file in figure_files()]
     groups.append({RESULTS / f"verdict.{suffix}": {} for suffix in ("parquet", "md", "html")})
+    groups.append({RESULTS / "explore.html": {}})
     return groups
 
 
@@ -86,3 +87,6 @@ def name_new_figures():
     verdict = RESULTS / "verdict.md"
     if verdict.exists() and verdict.stat().st_mtime >= STARTED:
         print(f"Verdict on the paper's findings: {verdict}")
+    page = RESULTS / "explore.html"
+    if page.exists() and page.stat().st_mtime >= STARTED:
+        print(f"All of it on one interactive page: {page}")

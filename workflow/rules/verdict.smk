@@ -1,4 +1,5 @@
-# The paper's findings, decided from the tables of the study's experiments.
+# The paper's findings, decided from the tables of the study's experiments, and the page that shows
+# all of it.
 
 
 rule decide_verdict:
@@ -31,3 +32,31 @@ rule verdict:
     input:
         rules.decide_verdict.output.md,
     localrule: True
+
+
+rule explore:
+    input:
+        tables=tables_of(STUDY.experiments),
+        verdict=rules.decide_verdict.output.parquet,
+        data=[experiment_data(name) for name in STUDY.experiments],
+        labels=[RESULTS / name / "labels.parquet" for name in STUDY.experiments],
+        checkpoints=[of_all_runs(checkpoint_tables, name) for name in STUDY.experiments],
+    output:
+        report(
+            RESULTS / "explore.html",
+            caption="../report/explore.rst",
+            category="Explore",
+            labels={"page": "all curves, training courses and a gallery, interactive"},
+        ),
+    log:
+        RESULTS / "logs/explore.log",
+    benchmark:
+        RESULTS / "benchmarks/explore.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        folders=[str(RESULTS / name) for name in STUDY.experiments],
+        data=lambda wildcards, input: os.path.dirname(input.data[0]),
+    shell:
+        "exec python -m smoothdescent explore --tables {params.folders} --verdict {input.verdict}"
+        " --data {params.data} --output {output} > {log} 2>&1"
