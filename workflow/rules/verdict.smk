@@ -34,6 +34,7 @@ rule verdict:
     localrule: True
 
 
+# It is not in the report, which would hold it in an address longer than browsers open in a frame.
 rule explore:
     input:
         tables=tables_of(STUDY.experiments),
@@ -42,12 +43,7 @@ rule explore:
         labels=[RESULTS / name / "labels.parquet" for name in STUDY.experiments],
         checkpoints=[of_all_runs(checkpoint_tables, name) for name in STUDY.experiments],
     output:
-        report(
-            RESULTS / "explore.html",
-            caption="../report/explore.rst",
-            category="Explore",
-            labels={"page": "all curves, training courses and a gallery, interactive"},
-        ),
+        RESULTS / "explore.html",
     log:
         RESULTS / "logs/explore.log",
     benchmark:
