@@ -72,7 +72,7 @@ function atEpoch(e, epoch) {
 }
 
 // A line with its band; numbers under the pointer.
-function lines(curve, name, colour, unit, x) {
+function lines(curve, name, colour, x) {
   const known = curve.x.map((_, i) => i).filter((i) => curve.y[i] !== null && curve.std[i] !== null);
   // A logarithmic axis has no place for what is not positive.
   const low = known.map((i) => (state.axis === "log" ? Math.max(curve.y[i] - curve.std[i], curve.y[i] / 10) : curve.y[i] - curve.std[i]));
@@ -96,9 +96,9 @@ function layout(x, y, logarithmic, logX, threshold) {
   return {
     margin: { l: 58, r: 12, t: 26, b: 44 }, hovermode: "closest", dragmode: false,
     font: { size: 13, family: "system-ui, sans-serif", color: "#1c1c1c" },
-    xaxis: { ...plain, title: { text: x }, type: logX ? "log" : "linear", ...(logX && { dtick: "D1", tickformat: "~g" }) },
+    xaxis: { ...plain, title: { text: x }, type: logX ? "log" : "linear", ...(logX && { dtick: 1 }) },
     yaxis: { ...plain, title: { text: y }, type: logarithmic ? "log" : "linear", rangemode: "normal", exponentformat: "power" },
-    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
+    legend: { orientation: "h", y: 1.1, yanchor: "bottom" },
     shapes: threshold === null ? [] : [{
       type: "line", yref: "paper", x0: threshold, x1: threshold, y0: 0, y1: 1, line: { dash: "dot", width: 1.5, color: "#555" },
     }],
@@ -115,7 +115,6 @@ function widthAxis(figure, e) {
   const shown = widths.filter((_, i) => i % step === 0);
   Object.assign(figure.xaxis, { tickmode: "array", tickvals: shown, ticktext: shown.map(String) });
   delete figure.xaxis.dtick;
-  delete figure.xaxis.tickformat;
   return figure;
 }
 
@@ -127,11 +126,11 @@ function drawCurves(e) {
     const curves = state.epoch === "end" ? finals(e) : atEpoch(e, Number(state.epoch));
     const shown = e.volumes.filter((v) => state.volume === "all" || String(v.volume) === state.volume);
     traces = shown.slice().reverse().flatMap((v) =>
-      curves.filter((c) => c.volume === v.volume).flatMap((c) => lines(c, v.name, v.colour, about.label, "w")));
+      curves.filter((c) => c.volume === v.volume).flatMap((c) => lines(c, "volume " + v.volume, v.colour, "w")));
     figure = widthAxis(layout("base width w", about.label, state.axis === "log", true, e.threshold), e);
   } else {
     traces = courses(e).filter((c) => state.width === "all" || String(c.width) === state.width).flatMap((c) =>
-      lines(c, "w = " + c.width + (c.width === e.threshold ? " (threshold)" : ""), e.widths[c.width], about.label, "epoch"));
+      lines(c, "w = " + c.width + (c.width === e.threshold ? " (threshold)" : ""), e.widths[c.width], "epoch"));
     figure = layout("epoch", about.label, state.axis === "log", true, null);
   }
   Plotly.react("plot", traces, figure, CONFIG);
