@@ -22,6 +22,7 @@ print("imported", *sys.modules)
         ("train", {"numba", "torchvision", "pandas", "pyarrow", "scipy", "matplotlib"}),
         ("measure-runs", {"numba", "torchvision", "pandas", "scipy", "matplotlib"}),
         ("config", {"torch", "pandas", "pyarrow", "numba"}),
+        ("status", {"torch", "numba", "scipy", "matplotlib"}),
     ],
 )
 def test_what_a_command_does_not_import(command, unused):

@@ -23,7 +23,9 @@ COMMANDS = {
     "tables": ("smoothdescent.tables.command", "gather an experiment's tables"),
     "figure": ("smoothdescent.figures.command", "draw one figure of the paper"),
     "verdict": ("smoothdescent.verdict.command", "decide the paper's findings"),
+    "explore": ("smoothdescent.explore.command", "write the interactive page of a study"),
     "config": ("smoothdescent.config.command", "print or write the configuration in force"),
+    "status": ("smoothdescent.plan.status", "say how far the runs of a study have come"),
     "plan": ("smoothdescent.plan.command", "print what is still to be done and what it will cost"),
     "orphans": ("smoothdescent.orphans", "list SLURM jobs that a killed Snakemake left behind"),
 }

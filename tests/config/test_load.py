@@ -9,10 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoothdescent.cli import main
-from smoothdescent.config.load import overlay, parse_settings, read_yaml, resolve
-from smoothdescent.config.schema import ResolvedExperiment
+from smoothdescent.config.load import (
+    as_in_a_file,
+    overlay,
+    overrides,
+    parse_settings,
+    read_yaml,
+    resolve,
+)
+from smoothdescent.config.schema import NETWORK_FAMILIES, ResolvedExperiment
 from smoothdescent.errors import UserError
 from smoothdescent.files import canonical_json
+from smoothdescent.networks.registry import NETWORKS
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
 NAME = "convnet-cifar10-noise20"
@@ -28,6 +36,51 @@ def test_every_shipped_scale_resolves(config, scale):
     study = resolve({**config, "scale": scale})
     experiment = study.experiments[NAME]
     assert experiment.snapshot_epochs[-1] == experiment.epochs
+
+
+def test_an_experiments_own_block_goes_before_a_scales_defaults(config, capsys, tmp_path):
+    assert overrides(config) == []
+    config["experiments"][NAME] |= {"epochs": 500, "widths": [3, 5], "measure": {"samples": 7}}
+    own = resolve(config).experiments[NAME]
+    assert (own.epochs, own.widths, own.measure.samples) == (500, [3, 5], 7)
+    assert own.measure.paths.strengths[0] == 2, "the rest of the block is the scale's"
+    demo = "scales.demo.defaults"
+    (line,) = overrides(config)
+    assert line.startswith(f"experiments.{NAME} goes before {demo}: epochs: 500 (there 80), widths")
+    assert "measure.samples: 7 (there 200)" in line
+    config["scales"]["demo"]["experiments"][NAME] |= {"epochs": 60, "snapshots": []}
+    assert resolve(config).experiments[NAME].epochs == 60
+    assert "epochs" not in overrides(config)[0]
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    main(["config", str(file), "--experiment", NAME])
+    assert capsys.readouterr().err == f"# {overrides(config)[0]}\n"
+
+
+def test_what_a_command_line_gave_is_read_as_in_a_file():
+    config = {
+        "scale": "demo",
+        "defaults": {"epochs": "100", "name": "80", "list": ["1", "2.5", "1..4"], "on": "true"},
+        "none": "null",
+        "number": 3,
+    }
+    given = {
+        "defaults": {"epochs": "100", "list": ["1", "2.5", "1..4"], "on": "true"},
+        "none": "null",
+        "number": 3,
+    }
+    before = copy.deepcopy(config)
+    assert as_in_a_file(config, given) == {
+        "scale": "demo",
+        "defaults": {"epochs": 100, "name": "80", "list": [1, 2.5, "1..4"], "on": True},
+        "none": None,
+        "number": 3,
+    }
+    assert config == before
+
+
+def test_the_networks_that_a_configuration_may_name():
+    assert set(NETWORK_FAMILIES) == set(NETWORKS)
 
 
 def test_paper_scale_is_the_specification(config):
@@ -116,6 +169,9 @@ for _ in range(12):
         ("defaults/snapshots", BOMB, ["stands for more than 100000 values"]),
         ("experiments/all", BLOCK, ["experiments.all", "calls something else 'all'"]),
         ("experiments/figure3", BLOCK, ["calls something else 'figure3'"]),
+        ("memory", "1KB", ["memory", "1KB", "at least 16MiB"]),
+        ("epochs", 10, ["epochs: unknown key here", "scales={demo: {defaults: {epochs: ...}}}"]),
+        (f"experiments/{NAME}/network", "convnett", ["network", "convnett", "resnet18"]),
         ("results", "my results", ["results", "my results"]),
         ("scales/demo/defaults/measure/samples", 3000, ["measure.samples is 3000", "2000"]),
         ("scales/demo/defaults/measure/paths/strengths", [2, 14], ["strengths", "14", "13"]),
@@ -123,8 +179,6 @@ for _ in range(12):
 )
 def test_a_fault_is_told_with_its_key(config, path, value, words):
     config["scales"]["demo"]["defaults"]["data"]["train_samples"] = 2000
-    if path.endswith("dataset"):
-        del config["scales"]["demo"]["experiments"][NAME]["data"]
     with pytest.raises(UserError) as raised:
         resolve(set_key(config, path, value))
     for word in ["config.yaml", *words]:

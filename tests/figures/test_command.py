@@ -50,7 +50,7 @@ def test_writes_figure_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     draw("figure3", tmp_path / "figures" / "figure3", folder)
     output = tmp_path / "figures"
     assert sorted(path.name for path in output.iterdir()) == [
-        "figure3.parquet", "figure3.pdf", "figure3.png",
+        "figure3.md", "figure3.parquet", "figure3.pdf", "figure3.png",
     ]  # fmt: skip
     assert (output / "figure3.pdf").read_bytes()[:5] == b"%PDF-"
     assert (output / "figure3.png").read_bytes()[1:4] == b"PNG"

@@ -48,20 +48,29 @@ def test_legend_counts_erased_singular_values() -> None:
     assert labels == ["0", "1 (2)", "2 (4)", "3 (6)", "interpolation threshold"]
 
 
-def test_curves_and_bands_show_the_recorded_numbers() -> None:
+@pytest.mark.parametrize(("bands", "factor"), [("std", 1.0), ("interval", 4.302653 / 3**0.5)])
+def test_curves_and_bands_show_the_recorded_numbers(bands: str, factor: float) -> None:
     experiment = make_experiment(**TABLES, volumes=4)
+    experiment.config["bands"] = bands
     drawing = draw("figure2", {experiment.name: experiment})
-    rows = drawing.table[
-        (drawing.table["panel"] == "jacobian_norm") & (drawing.table["series"] == "volume 2")
-    ]
     ax = drawing.figure.axes[2]
     curves = [line for line in ax.lines if line.get_linestyle() == "-"]
-    curve = curves[len(curves) - 1 - 2]  # drawn from the largest volume to the point itself
-    assert np.array_equal(curve.get_xdata(), rows["x"])
-    assert np.array_equal(curve.get_ydata(), rows["y"])
-    corners = ax.collections[len(curves) - 1 - 2].get_paths()[0].vertices
-    assert corners[:, 1].max() == pytest.approx((rows["y"] + rows["y_std"]).max())
-    assert corners[:, 1].min() == pytest.approx((rows["y"] - rows["y_std"]).min())
+    for volume in range(4):
+        rows = drawing.table[
+            (drawing.table["panel"] == "jacobian_norm")
+            & (drawing.table["series"] == f"volume {volume}")
+        ]
+        drawn = len(curves) - 1 - volume  # from the largest volume to the point itself
+        assert np.array_equal(curves[drawn].get_xdata(), rows["x"])
+        assert np.array_equal(curves[drawn].get_ydata(), rows["y"])
+        paths = ax.collections[drawn].get_paths()
+        if volume in (1, 2):
+            assert not any(len(path.vertices) for path in paths), "seven bands hide the curves"
+            continue
+        corners = paths[0].vertices
+        half = factor * rows["y_std"]  # Student's t of three seeds
+        assert corners[:, 1].max() == pytest.approx((rows["y"] + half).max())
+        assert corners[:, 1].min() == pytest.approx((rows["y"] - half).min())
 
 
 def test_whiskers_show_the_spread_within_runs() -> None:

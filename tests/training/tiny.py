@@ -22,14 +22,19 @@ SIZES = {
 }
 
 
-def tiny_study(**changes):
+def tiny_config(**changes):
     """Return the demo study cut down to seconds; `changes` are keys of its experiment."""
     config = yaml.safe_load(yaml.safe_dump(CONFIG))
     config["scales"]["demo"]["defaults"]["measure"]["paths"]["strengths"] = [1, 3]
     del config["scales"]["demo"]["defaults"]["data"]["train_samples"]
     config["scales"]["demo"]["experiments"][NAME] |= SIZES | changes
     config["datasets"]["procedural10"] |= {"train": 100, "test": 40, "size": 8}
-    return resolve(config)
+    return config
+
+
+def tiny_study(**changes):
+    """Return the same, resolved."""
+    return resolve(tiny_config(**changes))
 
 
 class Files:

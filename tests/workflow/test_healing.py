@@ -14,7 +14,7 @@ from smoothdescent.files import read_table
 
 pytestmark = pytest.mark.slow
 
-GATHERED = {"gather_tables": 1, "draw_figure": 1, "decide_verdict": 1, "all": 1}
+GATHERED = {"gather_tables": 1, "draw_figure": 1, "decide_verdict": 1, "explore": 1, "all": 1}
 MEASURED = {"measure": 1, **GATHERED}
 TRAINED = {"train": 1, **MEASURED}
 LABELLED = {"make_labels": 1, **GATHERED, "train": 2, "measure": 2}
@@ -35,7 +35,7 @@ KINDS = {
     "experiment's table": ({"sharpness.parquet": "history.parquet"}, GATHERED),
     "figure and verdict": (
         {"../figures/figure4.png": None, "../verdict.parquet": None},
-        {"draw_figure": 1, "decide_verdict": 1, "all": 1},
+        {"draw_figure": 1, "decide_verdict": 1, "explore": 1, "all": 1},
     ),
 }
 

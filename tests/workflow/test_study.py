@@ -130,7 +130,7 @@ def test_one_figure_by_name_from_existing_tables(finished_study):
     after = modification_times(finished_study.folder / "results")
     changed = {p.name for p in after if after[p] != before.get(p)}
     assert changed - {"figure3.tsv"} == {
-        f"figure3.{suffix}" for suffix in ("pdf", "png", "parquet")
+        f"figure3.{suffix}" for suffix in ("pdf", "png", "md", "parquet")
     }
 
 
@@ -227,7 +227,7 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     """Only what depends on a key, decided in one dry run."""
     study = finished_study.copy_with_results(tmp_path / "changed")
     assert study.jobs() == {}
-    gather = {"gather_tables": 1, "draw_figure": 4, "decide_verdict": 1, "all": 1}
+    gather = {"gather_tables": 1, "draw_figure": 4, "decide_verdict": 1, "explore": 1, "all": 1}
     everything = {"train": 4, "measure": 4, **gather}
     study.set(widths=[1])
     assert study.jobs() == gather
@@ -261,6 +261,6 @@ def test_missing_images_are_told(new_study, dataset, words):
     new_study.config["datasets"]["procedural10"] = dataset
     new_study.write()
     printed = new_study.run(succeeds=False)
-    assert "smoothdescent: error:" in printed and words in printed
-    assert "Traceback" not in printed
+    assert "datasets.procedural10: " in printed and words in printed
+    assert "Traceback" not in printed and "prepare_data" not in printed
     assert not list((new_study.folder / "results/demo/data").glob("*.safetensors"))

@@ -25,6 +25,7 @@ rule draw_figure:
             )
             for kind, suffix in (("png", "png"), ("pdf", "pdf"), ("table", "parquet"))
         },
+        caption=figure_file("{figure}", "md"),
     log:
         RESULTS / "logs/draw_figure/{figure}.log",
     benchmark:

@@ -35,7 +35,8 @@ def named(name):
 def figure_files():
     """Return the files of all figures of the study."""
     names = figures_of(list(STUDY.experiments))
-    return [figure_file(name, suffix) for name in names for suffix in ("pdf", "png", "parquet")]
+    suffixes = ("pdf", "png", "parquet", "md")
+    return [figure_file(name, suffix) for name in names for suffix in suffixes]
 
 
 def run_products(experiment, width, seed):
@@ -67,9 +68,11 @@ def products():
         groups.append({**tables, folder / "config.yaml": {}})
     for name in figures_of(list(STUDY.experiments)):
         table = {figure_file(name, "parquet"): {"figure": name}}
-        groups.append({**table, figure_file(name, "pdf"): {}, figure_file(name, "png"): {}})
+        drawn = {figure_file(name, suffix): {} for suffix in ("pdf", "png", "md")}
+        groups.append({**table, **drawn})
     verdict = {RESULTS / "verdict.parquet": {"table": "verdict"}}
     groups.append({**verdict, RESULTS / "verdict.md": {}, RESULTS / "verdict.html": {}})
+    groups.append({RESULTS / "explore.html": {}})
     return groups
 
 
@@ -116,7 +119,10 @@ def name_new_figures():
     """Say which figures this invocation has drawn."""
     new = [f for f in figure_files() if f.exists() and f.stat().st_mtime >= STARTED]
     if new:
-        print("Figures drawn:", *(f for f in new if f.suffix != ".parquet"), sep="\n  ")
+        print("Figures drawn:", *(f for f in new if f.suffix in (".pdf", ".png")), sep="\n  ")
     verdict = RESULTS / "verdict.md"
     if verdict.exists() and verdict.stat().st_mtime >= STARTED:
         print(f"Verdict on the paper's findings: {verdict}")
+    page = RESULTS / "explore.html"
+    if page.exists() and page.stat().st_mtime >= STARTED:
+        print(f"All of it on one interactive page: {page}")

@@ -23,7 +23,8 @@ elif find_spec("smoothdescent") is None:
     )
 
 import smoothdescent
-from smoothdescent.config.load import dump, resolve
+from smoothdescent.config.load import as_in_a_file, dump, overrides, resolve
+from smoothdescent.config.preflight import check_images, check_imports
 from smoothdescent.data.sources import source_files
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
@@ -61,20 +62,21 @@ def configuration_layers():
 def resolved_study():
     """Return the study; a fault is told of the first layer of the configuration that has it."""
     try:
-        return resolve(config)
+        return resolve(SETTINGS)
     except UserError as error:
         fault = str(error)
-    content = {}
+    content, given = {}, workflow.config_settings.config
     for name, layer in configuration_layers():
         update_config(content, layer)
         try:
-            resolve(content)
+            resolve(as_in_a_file(content, given))
         except UserError as error:
             if str(error) == fault:
                 raise WorkflowError(fault.replace("config.yaml", name, 1))
     raise WorkflowError(fault)
 
 
+SETTINGS = as_in_a_file(config, workflow.config_settings.config)
 STUDY = resolved_study()
 RESOLVED = {name: STUDY.resolved(name) for name in STUDY.experiments}
 RESULTS = Path(STUDY.results) / STUDY.scale
@@ -87,6 +89,23 @@ def here(path):
     return Path(PATHS.replace_prefix(str(path)))
 
 
+def check_study():
+    """Look for what jobs would miss, before anything starts; say what experiments override."""
+    for line in overrides(SETTINGS):
+        print(line, file=sys.stderr)
+    try:
+        check_images(STUDY, here(RESULTS / "data"))
+        if not CONDA:
+            check_imports(STUDY)
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+CONDA = "conda" in str(workflow.deployment_settings.deployment_method).lower()
+if workflow.is_main_process:
+    check_study()
+
+
 def program(wildcards, threads):
     """Return how a job calls the package: that of this checkout, if there is one.
 
@@ -94,6 +113,5 @@ def program(wildcards, threads):
     given conda environments. (See `job_options` for `threads`.)
     """
     path = f"PYTHONPATH={shlex.quote(str(SOURCE))}${{PYTHONPATH:+:$PYTHONPATH}} "
-    methods = workflow.deployment_settings.deployment_method
-    python = "python" if "conda" in str(methods).lower() else shlex.quote(sys.executable)
+    python = "python" if CONDA else shlex.quote(sys.executable)
     return f"{path if SOURCE.is_dir() else ''}{python} -m smoothdescent"

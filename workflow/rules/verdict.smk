@@ -1,4 +1,5 @@
-# The paper's findings, decided from the tables of the study's experiments.
+# The paper's findings, decided from the tables of the study's experiments, and the page that shows
+# all of it.
 
 
 rule decide_verdict:
@@ -35,3 +36,30 @@ rule verdict:
     input:
         rules.decide_verdict.output.md,
     localrule: True
+
+
+# It is not in the report, which would hold it in an address longer than browsers open in a frame.
+rule explore:
+    input:
+        tables=tables_of(STUDY.experiments),
+        verdict=rules.decide_verdict.output.parquet,
+        data=[experiment_data(name) for name in STUDY.experiments],
+        labels=[RESULTS / name / "labels.parquet" for name in STUDY.experiments],
+        checkpoints=[of_all_runs(checkpoint_tables, name) for name in STUDY.experiments],
+    output:
+        RESULTS / "explore.html",
+    log:
+        RESULTS / "logs/explore.log",
+    benchmark:
+        RESULTS / "benchmarks/explore.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        **LIGHT,
+    params:
+        program=program,
+        folders=lambda wildcards, input: folders(wildcards, input.tables),
+        data=lambda wildcards, input: os.path.dirname(input.data[0]),
+    shell:
+        "{params.program} explore --tables {params.folders:q} --verdict {input.verdict:q}"
+        " --data {params.data:q} --output {output:q} > {log:q} 2>&1"

@@ -8,8 +8,9 @@ The stages take the settings of an experiment by value:
 from __future__ import annotations
 
 import argparse
+import sys
 
-from smoothdescent.config.load import dump, dump_experiment, read_yaml, resolve
+from smoothdescent.config.load import dump, dump_experiment, overrides, read_yaml, resolve
 from smoothdescent.errors import UserError
 from smoothdescent.files import canonical_json
 
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
     if args.scale:
         config["scale"] = args.scale
     study = resolve(config, args.file)
+    for line in overrides(config):
+        print(f"# {line}", file=sys.stderr)
     if args.experiment is None:
         print(canonical_json(study.model_dump(mode="json")) if args.json else dump(study))
         return

@@ -1,15 +1,16 @@
-"""Read `config.yaml`, overlay the chosen scale, validate the result."""
+"""Read `config.yaml`, lay its blocks over each other at a scale, validate the result."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from smoothdescent.config.schema import ResolvedExperiment, Study
+from smoothdescent.config.schema import Experiment, ResolvedExperiment, Study
 from smoothdescent.config.types import Block
 from smoothdescent.data.sources import SOURCES
 from smoothdescent.errors import UserError
@@ -60,15 +61,39 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def as_in_a_file(config: Any, given: Any) -> Any:
+    """Return a configuration with what a command line gave read as a YAML file would read it.
+
+    Snakemake takes the nested values of `--config` for strings.
+
+    Args:
+        config: the configuration in force; left as it is.
+        given: what `--config` gave, which has been laid over it.
+    """
+    if isinstance(given, Mapping) and isinstance(config, Mapping):
+        return {
+            key: as_in_a_file(value, given[key]) if key in given else value
+            for key, value in config.items()
+        }
+    if isinstance(given, str) and config == given:
+        try:
+            return yaml.safe_load(given)
+        except yaml.YAMLError:
+            return given
+    if isinstance(given, (list, tuple)) and config == given:
+        return [as_in_a_file(value, value) for value in given]
+    return config
+
+
 def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
     """Return the study that a configuration describes at its chosen scale.
 
-    Values are taken, later over earlier, from `defaults`, `experiments.<name>`,
-    `scales.<scale>.defaults` and `scales.<scale>.experiments.<name>`. An experiment that the scale
-    sets to null is left out.
+    Values are taken, later over earlier, from `defaults`, `scales.<scale>.defaults`,
+    `experiments.<name>` and `scales.<scale>.experiments.<name>`. An experiment that the scale sets
+    to null is left out.
 
     Args:
-        config: the content of `config.yaml`, command-line overrides included.
+        config: the content of `config.yaml`, command-line overrides included; left as it is.
         source: name of the file, for messages.
 
     Raises:
@@ -86,20 +111,19 @@ def resolve(config: dict[str, Any], source: str = "config.yaml") -> Study:
     here = f"{source}: scales.{scale}"
     patch = _mapping(scales[scale], here)
     _only_keys(patch, {"defaults", "experiments"}, here)
-    defaults = config.pop("defaults", None) or {}
+    defaults = overlay(config.pop("defaults", None) or {}, patch.get("defaults") or {})
     experiments = _mapping(config.get("experiments"), f"{source}: experiments")
     patches = patch.get("experiments") or {}
     _only_keys(_mapping(patches, f"{here}.experiments"), set(experiments), f"{here}.experiments")
-    config["experiments"] = {}
+    datasets = _mapping(config.get("datasets"), f"{source}: datasets")
     for name, block in experiments.items():
-        if name in patches and patches[name] is None:
-            continue
-        layers = [block, patch.get("defaults"), patches.get(name)]
-        merged = defaults
-        for layer in layers:
-            merged = overlay(merged, layer or {})
-        config["experiments"][name] = merged
-    for name, block in _mapping(config.get("datasets"), f"{source}: datasets").items():
+        _check_hidden_dataset(block, datasets, f"{source}: experiments.{name}")
+    config["experiments"] = {
+        name: overlay(overlay(defaults, block or {}), patches.get(name) or {})
+        for name, block in experiments.items()
+        if not (name in patches and patches[name] is None)
+    }
+    for name, block in datasets.items():
         # A data set with a name is called as its key unless it says otherwise. Left out, the key
         # is in nobody's way when a command line lays another source over the block.
         kind = SOURCES.get(str(block.get("source"))) if isinstance(block, dict) else None
@@ -124,6 +148,52 @@ def _check_size(config: Any, source: str) -> None:
             raise UserError(f"{source} stands for more than {MOST_VALUES} values, expected fewer")
 
 
+def overrides(config: dict[str, Any]) -> list[str]:
+    """Say which values of a scale's defaults experiments set otherwise in their own blocks.
+
+    Args:
+        config: one that `resolve` accepts.
+    """
+    scale = config["scale"]
+    patch = config["scales"][scale]
+    patches = patch.get("experiments") or {}
+    lines = []
+    for name, block in config["experiments"].items():
+        if name in patches and patches[name] is None:
+            continue
+        block, own = block or {}, patches.get(name) or {}
+        found = [
+            f"{key}: {value} (there {other})"
+            for key, value, other in _differences(block, patch.get("defaults") or {})
+            if key not in [changed for changed, *_ in _differences(block, own)]
+        ]
+        if found:
+            lines.append(
+                f"experiments.{name} goes before scales.{scale}.defaults: {', '.join(found)}"
+            )
+    return lines
+
+
+def _differences(block: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the keys of plain values that two blocks set differently, with both values."""
+    for key in (key for key in block if key in other):
+        here, values = f"{path}{key}", (block[key], other[key])
+        if all(isinstance(value, dict) for value in values):
+            yield from _differences(*values, f"{here}.")
+        elif values[0] != values[1]:
+            yield here, *values
+
+
+def _check_hidden_dataset(block: Any, datasets: dict[str, Any], where: str) -> None:
+    """Check an experiment's own data set, which a scale may set otherwise."""
+    data = block.get("data") if isinstance(block, dict) else None
+    name = data.get("dataset") if isinstance(data, dict) else None
+    if name is not None and name not in datasets:
+        raise UserError(
+            f"{where}.data.dataset is {name!r}, expected one of the data sets {', '.join(datasets)}"
+        )
+
+
 def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{where} is {value!r}, expected a mapping of keys")
@@ -146,7 +216,7 @@ def _explain(error: ValidationError, config: dict[str, Any], source: str) -> str
         path = _key_path(fault["loc"], config)
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            message = "unknown key"
+            message = "unknown key" + _where_it_belongs(fault["loc"], config.get("scale"))
         elif fault["type"] == "missing":
             message = "this key is missing"
         elif fault["type"] != "value_error":
@@ -157,6 +227,17 @@ def _explain(error: ValidationError, config: dict[str, Any], source: str) -> str
         clauses.append(f"{path}: {message}" if path else message)
     more = len(error.errors()) - len(clauses)
     return f"{source}: " + "; ".join(clauses) + (f"; and {more} more" if more > 0 else "")
+
+
+def _where_it_belongs(location: tuple[int | str, ...], scale: str | None) -> str:
+    """Say where a key of an experiment belongs that was given beside `scale`."""
+    if len(location) > 1 or location[0] not in Experiment.model_fields:
+        return ""
+    key = location[0]
+    return (
+        f" here; it belongs into a block of `experiments` or into scales.{scale}.defaults, on the "
+        f"command line --config 'scales={{{scale}: {{defaults: {{{key}: ...}}}}}}'"
+    )
 
 
 def _key_path(location: tuple[int | str, ...], config: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_validator
 
 from smoothdescent.config.types import (
     Block,
@@ -32,7 +32,7 @@ LONGEST_RANGE = 10_000
 # Rules of the workflow, which the figure of an experiment would be called as, and folders of its
 # results, among which the experiment's would be.
 RESERVED = re.compile(
-    r"all|train|measure|plan|verdict|dump_config|prepare_data|make_labels|gather_tables|"
+    r"all|train|measure|tables|plan|verdict|explore|dump_config|prepare_data|make_labels|gather_tables|"
     r"draw_figure|decide_verdict|figure\d+|(train|measure)_.*|data|figures|logs|benchmarks"
 )
 
@@ -49,6 +49,32 @@ def _expand_ranges(value: Any) -> Any:
     return expanded
 
 
+# The families of `smoothdescent.networks`, which needs torch.
+NETWORK_FAMILIES = ("convnet", "resnet18")
+# What a memory budget may be written as, and the least: it holds the paths of a few images and one
+# input of a network of the study.
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+LEAST_MEMORY = 16 * 2**20
+
+
+def _check_memory(value: str) -> str:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*((?:[KMG]i?)?)B?\s*", value)
+    if not match:
+        raise ValueError(f"found {value!r}; expected a number of bytes such as 512MiB or 4GiB")
+    if float(match[1]) * _UNITS[match[2]] < LEAST_MEMORY:
+        raise ValueError(f"found {value!r}; expected at least {LEAST_MEMORY // 2**20}MiB")
+    return value
+
+
+def _check_network(value: str) -> str:
+    if ":" not in value and value not in NETWORK_FAMILIES:
+        raise ValueError(
+            f"found {value!r}; expected one of {', '.join(NETWORK_FAMILIES)}, or an import path "
+            "such as my_package.my_module:MyNetwork"
+        )
+    return value
+
+
 def _increasing(values: list[int] | list[float]) -> None:
     if sorted(set(values)) != values:
         raise ValueError("must be increasing, without repetition")
@@ -57,7 +83,7 @@ def _increasing(values: list[int] | list[float]) -> None:
 Widths = Annotated[list[Natural], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Seeds = Annotated[list[Seed], Field(min_length=1), BeforeValidator(_expand_ranges)]
 Epochs = Annotated[list[Count], BeforeValidator(_expand_ranges)]
-Memory = Annotated[str, Field(pattern=r"^\s*[1-9]\d*(\.\d*)?\s*([KMG]i?)?B?\s*$")]
+Memory = Annotated[str, AfterValidator(_check_memory)]
 
 
 class SymmetricNoise(Block):
@@ -144,7 +170,9 @@ class StopBelow(Block):
 class Training(Block):
     """How a network is trained."""
 
-    network: str = Field(description="registry name, or import path package.module:factory")
+    network: Annotated[str, AfterValidator(_check_network)] = Field(
+        description="registry name, or import path package.module:factory"
+    )
     optimizer: OptimizerSettings
     augmentation: Augmentation | None = None
     batch_size: Natural
@@ -170,6 +198,7 @@ class Experiment(Training):
     final_snapshots: FinalSnapshots = FinalSnapshots()
     measure: Measuring
     threshold: Threshold = Threshold()
+    bands: Literal["std", "interval"] = Field("std", description="of figures, over seeds")
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
@@ -274,7 +303,7 @@ class Study(Block):
     scale: Name
     results: PlainPlace
     device: Literal["auto", "cpu", "cuda"]
-    deterministic: bool = Field(  # not strict: a command line gives a text
+    deterministic: StrictBool = Field(
         False, description="train with kernels of a GPU that repeat every bit; a CPU's always do"
     )
     threads: Annotated[Natural, Field(le=1024)]

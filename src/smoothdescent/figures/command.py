@@ -3,9 +3,8 @@
     smoothdescent figure figure3 --tables results/demo/convnet-cifar10-noise20 \\
         --output results/demo/figures/figure3
 
-writes figure3.pdf, figure3.png and figure3.parquet, the numbers that it shows and, for its caption
-in the report, the verdict on them. An experiment that
-is not the paper's has a figure of its own name.
+writes figure3.pdf, figure3.png, its caption figure3.md and figure3.parquet, the numbers that it
+shows. An experiment that is not the paper's has a figure of its own name.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ from pathlib import Path
 from smoothdescent import __version__
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figure_file, panels, shown_experiments, style
+from smoothdescent.figures.captions import compose
 from smoothdescent.figures.drawing import Drawing
+from smoothdescent.files import write_text
 from smoothdescent.layout import run_name
 from smoothdescent.tables.experiment import ExperimentTables, add_tables_argument, read_all_tables
 from smoothdescent.verdict.findings import mark
 
-SUFFIXES = (".pdf", ".png", ".parquet")
+SUFFIXES = (".pdf", ".png", ".parquet", ".md")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="the files to write, without suffix: .pdf, .png and .parquet are added",
+        help="the files to write, without suffix: .pdf, .png, .parquet and .md are added",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the tables, draw the figure and write its three files.
+    """Read the tables, draw the figure and write its four files.
 
     Raises:
         UserError: there is no such figure, or its tables are missing or damaged.
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> None:
     lines = [f"{name} left out: no tables" for name in missing]
     note = panels.marks_note(experiments.values())
     style.add_lines(drawing.figure, lines + [note] * bool(note))
+    verdict = mark(args.figure, experiments)
+    caption = compose(args.figure, experiments, verdict)
     metadata = {
         "figure": args.figure,
         "axes": drawing.axes,
@@ -75,11 +78,13 @@ def run(args: argparse.Namespace) -> None:
             name: {run_name(*run): text for run, text in experiment.unsettled.items()}
             for name, experiment in experiments.items()
         },
-        "verdict": mark(args.figure, experiments),
+        "verdict": verdict,
+        "caption": caption,
         "hessian_normalisation": {name: e.normalisation for name, e in experiments.items()},
         "program_version": __version__,
     }
     style.save(drawing.figure, drawing.table, args.output, metadata)
+    write_text(args.output.with_name(f"{args.output.name}.md"), f"{caption}\n")
     for name in missing:
         print(f"{args.figure}: {name} is not among --tables; its panels are left out")
     print(f"wrote {' '.join(f'{args.output}{suffix}' for suffix in SUFFIXES)}")

@@ -1,5 +1,5 @@
-"""The measures of figure 2 on CIFAR-100. {VOLUMES} See whether the peaks appear without any label
-noise.
+"""The measures of figure 2 for a data set of many classes, its labels as they are. {VOLUMES} See
+whether the peaks appear without any label noise.
 """
 
 from smoothdescent.figures.figure2 import draw

@@ -1,6 +1,6 @@
 """Test error, training cross-entropy and Jacobian norm at the training points over epochs and base
-widths. Read a column upwards: see whether, past the threshold (dotted), the three rise and fall
-again, and do not below it.
+widths, means over seeds. Read a column upwards: see whether, past the threshold (dotted), the three
+rise and fall again, and do not below it.
 """
 
 from smoothdescent.figures.drawing import Drawing
@@ -22,5 +22,7 @@ def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
     drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.35))
     axes = list(drawing.figure.subplots(1, 3))
     heatmaps.row_of_heatmaps(drawing, axes, experiment, heatmaps.COLUMNS)
+    style.panel_letters(axes)
     panels.headline(drawing.figure, experiment)
+    panels.threshold_legend(drawing.figure, [experiment], "outside lower center")
     return drawing

@@ -1,5 +1,6 @@
-"""Batch norm, Adam, shifts and flips. a: test error against width; b: the four measures. {VOLUMES}
-See whether the test error peaks at or before the threshold, and the largest volume is the sharpest.
+"""Batch norm, Adam and augmented images. a: test error against width; b: the four measures.
+{VOLUMES} See whether the test error peaks at or before the threshold, and the largest volume is the
+sharpest.
 """
 
 from smoothdescent.figures.drawing import Drawing

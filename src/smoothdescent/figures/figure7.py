@@ -27,7 +27,7 @@ def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
     grid = np.empty((2, 4), dtype=object)
     for column in range(4):
         upper = drawing.figure.add_subplot(spec[0, column])
-        lower = drawing.figure.add_subplot(spec[1, column], sharex=upper, sharey=upper)
+        lower = drawing.figure.add_subplot(spec[1, column], sharex=upper)
         upper.tick_params(labelbottom=False)
         grid[:, column] = upper, lower
     panels.clean_and_noisy_rows(drawing, grid, experiment, prefix="a ")

@@ -1,5 +1,5 @@
-"""The heatmaps of figure 5 for the residual networks, and the Hessian norm of both families. See
-whether sharpness rises and falls again past the threshold.
+"""The heatmaps of figure 5 for the residual networks (a to c), and the Hessian norm of both
+families (d, e). See whether sharpness rises and falls again past the threshold.
 """
 
 from smoothdescent.figures.drawing import Drawing
@@ -30,6 +30,8 @@ def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
         shown.append((ax, experiment))
     for ax, experiment in shown:
         panels.panel_title(ax, experiment, columns=38, heading=ax.get_title())
+    style.panel_letters(ax for ax, _ in shown)
     for ax in grid[-1][len(hessians) :]:
         ax.set_axis_off()
+    panels.threshold_legend(grid[-1][-1], hessians, "center left")
     return drawing

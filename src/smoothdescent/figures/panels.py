@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
+from scipy.stats import t
 
 from smoothdescent.figures import style
 from smoothdescent.figures.drawing import Drawing
@@ -40,17 +41,31 @@ UNSETTLED, STOPPED = "x", "s"
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
 
+# Panels of a measure whose highest peaks differ by more than this factor have axes of their own.
+SHARED_RANGE = 4.0
 
-def curve(ax: Axes, data: pd.DataFrame, color: object, **line: object) -> None:
-    """Plot the mean over seeds against width, with a band of one standard deviation.
+
+def curve(ax: Axes, data: pd.DataFrame, color: object, bands: str | None, **line: object) -> None:
+    """Plot the mean over seeds against width, with a band.
 
     Whiskers are one standard deviation within runs, over their final checkpoints.
+
+    Args:
+        ax: the panel.
+        data: what `over_seeds` returns, by width.
+        color: of the line and its band.
+        bands: `std`, one standard deviation; `interval`, 95 % confidence intervals of the mean
+            (Student's t); None for no band.
+        line: how the line is drawn.
     """
-    band = data.dropna(subset=["std"])
+    spread = data.dropna(subset=["std"]) if bands else data.iloc[:0]
+    half = spread["std"]
+    if bands == "interval":
+        half = half * t.ppf(0.975, spread["seeds"] - 1) / np.sqrt(spread["seeds"])
     if len(data) > SPARSE_WIDTHS:
         line["markersize"] = 1.2  # seen where a width stands alone
     ax.fill_between(
-        band["width"], band["mean"] - band["std"], band["mean"] + band["std"],
+        spread["width"], spread["mean"] - half, spread["mean"] + half,
         color=color, alpha=0.14, linewidth=0,
     )  # fmt: skip
     whisker = data.dropna(subset=["within"])
@@ -69,10 +84,12 @@ def _curves_over_width(
     """
     text, data = describe(measure), final_volumes(experiment, measure, subset)
     colours = style.volume_colours(len(experiment.volumes))
-    # The point itself is drawn last, above the volumes.
+    # The point itself is drawn last, above the volumes. Seven bands on each other hide the curves.
     for volume, colour in reversed(list(zip(experiment.volumes, colours, strict=True))):
         rows = data[data["volume"] == volume]
-        curve(ax, rows, colour, linewidth=1.5 if volume == 0 else 0.9)
+        ends = (experiment.volumes[0], experiment.volumes[-1])
+        bands = experiment.bands if volume in ends else None
+        curve(ax, rows, colour, bands, linewidth=1.5 if volume == 0 else 0.9)
     for volume in experiment.volumes:
         rows = data[data["volume"] == volume]
         drawing.record(
@@ -100,7 +117,7 @@ def measures_over_volumes(
     Args:
         drawing: the figure.
         rows: the panels of each subset 'all', 'clean' or 'noisy', in the order of `measures`. Those
-            of a measure share their y axis.
+            of a measure have the same y axis unless it would crush one of them.
         experiment: the tables.
         measures: columns of `sharpness.parquet`.
         prefix: put before the measure's name to name the panel in the plotted table.
@@ -110,7 +127,7 @@ def measures_over_volumes(
         for ax, measure in zip(axes, measures, strict=True):
             _curves_over_width(drawing, ax, experiment, measure, subset, f"{name}{measure}")
     for measure, *column in zip(measures, *rows.values(), strict=True):
-        _scale(column[0], experiment, measure, list(rows))
+        _scale(dict(zip(rows, column, strict=True)), experiment, measure)
         title = describe(measure).title
         if measure == "hessian_norm" and experiment.normalisation != "equation5":
             title = f"{title} ({experiment.normalisation})"
@@ -118,25 +135,35 @@ def measures_over_volumes(
         column[-1].set_xlabel(WIDTH_LABEL)
 
 
-def _scale(ax: Axes, experiment: ExperimentTables, measure: str, subsets: list[str]) -> None:
-    """Choose the y axis of a measure: linear, from zero if it is not negative, or logarithmic.
+def _scale(axes: dict[str, Axes], experiment: ExperimentTables, measure: str) -> None:
+    """Choose the y axes of a measure's panels, by subset: one for all, or one for each.
 
-    The norms fall towards zero past the threshold, whatever the axis; what has to stay visible is
-    the peak of each curve. Their axis is logarithmic if the peaks, over all volumes and `subsets`,
-    differ by more than LINEAR_RANGE, and then ends at a tenth of the lowest peak.
+    They differ where the highest peaks do, by more than SHARED_RANGE. Each is linear, from zero if
+    the measure is not negative, or logarithmic. The norms fall towards zero past the threshold,
+    whatever the axis; what has to stay visible is the peak of each curve. Their axis is logarithmic
+    if the peaks, over all volumes and subsets, differ by more than LINEAR_RANGE, and then ends at a
+    tenth of the lowest peak.
     """
-    values = pd.concat(final_volumes(experiment, measure, s).assign(subset=s) for s in subsets)
+    values = pd.concat(final_volumes(experiment, measure, s).assign(subset=s) for s in axes)
     peaks = values.groupby(["subset", "volume"])["mean"].max().dropna()
-    if peaks.empty:
-        ax.set_yticks([])
-    elif measure == "accuracy":
-        ax.set_ylim(0, 103)
-    elif values["mean"].min() >= 0:
-        ax.set_ylim(bottom=0)
-        peaks = peaks[peaks > 0]
-        if describe(measure).norm and len(peaks) and peaks.max() > LINEAR_RANGE * peaks.min():
-            ax.set_yscale("log")
-            ax.set_ylim(peaks.min() / 10, peaks.max() * 2)
+    for ax in axes.values():
+        if peaks.empty:
+            ax.set_yticks([])
+        elif measure == "accuracy":
+            ax.set_ylim(0, 103)
+    if peaks.empty or measure == "accuracy" or values["mean"].min() < 0:
+        return
+    highest = peaks.groupby("subset").max()
+    together = highest.max() <= SHARED_RANGE * highest.min()
+    for group in [list(axes)] if together else [[subset] for subset in axes]:
+        own = peaks[peaks.index.isin(group, level="subset") & (peaks > 0)]
+        top = max(axes[subset].get_ylim()[1] for subset in group)
+        logarithmic = describe(measure).norm and len(own) and own.max() > LINEAR_RANGE * own.min()
+        for subset in group:
+            axes[subset].set_ylim(0, top)
+            if logarithmic:
+                axes[subset].set_yscale("log")
+                axes[subset].set_ylim(own.min() / 10, own.max() * 2)
 
 
 def volume_handles(experiment: ExperimentTables) -> tuple[str, list[Line2D]]:
@@ -167,7 +194,7 @@ def errors_over_width(
     for column, target in zip(columns, (ax, right), strict=True):
         name, (colour, dashes) = describe(column).short, ERROR_LINES[column]
         data = final_errors(experiment, column)
-        curve(target, data, colour, linestyle=dashes, label=name)
+        curve(target, data, colour, experiment.bands, linestyle=dashes, label=name)
         drawing.record(
             panel, name, experiment.name,
             x=data["width"], y=data["mean"], y_std=data["std"],
@@ -255,6 +282,7 @@ def measures_figure(experiment: ExperimentTables) -> Drawing:
     drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 2.3 * rows))
     axes = _panels(drawing.figure.subplots(rows, 4, squeeze=False).flat, len(measures))
     measures_over_volumes(drawing, {"all": axes}, experiment, measures)
+    style.panel_letters(axes)
     headline(drawing.figure, experiment)
     volume_legend(drawing.figure, experiment)
     return drawing
@@ -276,6 +304,12 @@ def clean_and_noisy_rows(
     measures_over_volumes(drawing, rows, experiment, list(MEASURES), prefix)
     for subset, axes in rows.items():
         axes[0].set_ylabel(f"{subset} samples\n%")
+
+
+def threshold_legend(place: Figure | Axes, experiments: list[ExperimentTables], where: str) -> None:
+    """Say, at a place of a figure of heatmaps, what their dotted lines are, if they have any."""
+    if any(experiment.threshold is not None for experiment in experiments):
+        place.legend(handles=[style.threshold_handle()], loc=where)
 
 
 def volume_legend(figure: Figure, experiment: ExperimentTables) -> None:

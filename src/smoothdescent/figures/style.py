@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import string
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,12 @@ def mark_below(ax: Axes, widths: list[int], marker: str) -> None:
 def threshold_handle() -> Line2D:
     """Return the legend entry of the threshold's line."""
     return Line2D([], [], color="0.25", linestyle=":", label="interpolation threshold")
+
+
+def panel_letters(axes: Iterable[Axes]) -> None:
+    """Give panels letters in their order."""
+    for ax, letter in zip(axes, string.ascii_lowercase, strict=False):
+        panel_letter(ax, letter)
 
 
 def panel_letter(ax: Axes, letter: str) -> None:

@@ -280,10 +280,11 @@ def _finished_table(calibration: Calibration, study: Study) -> str:
                 rows.append((f"{name}, {stage}", str(count), *times))
     if len(rows) == 1:
         return ""
-    return f"\nJobs that have ended, their starts included:\n\n{_aligned(rows)}"
+    return f"\nJobs that have ended, their starts included:\n\n{aligned(rows)}"
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> str:
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Return a table as lines of text."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
@@ -320,7 +321,7 @@ def _plan_table(calibration: Calibration, study: Study) -> str:
             f"Still to be done at the scale {study.scale}, on {calibration.device}, one job at a "
             "time:",
             "",
-            _aligned(rows),
+            aligned(rows),
             "",
             f"{hours:.1f} device-hours.",
         ]

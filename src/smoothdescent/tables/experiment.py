@@ -97,6 +97,11 @@ class ExperimentTables:
         return unsettled_runs(self.history)
 
     @property
+    def bands(self) -> str:
+        """What bands of figures are: `std` or `interval`."""
+        return self.config.get("bands", "std")
+
+    @property
     def stopped_widths(self) -> list[int]:
         """The widths of which a run stopped training before its last epoch (`stop_below`)."""
         if "stopped" not in self.history:

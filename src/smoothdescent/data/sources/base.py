@@ -75,6 +75,14 @@ class Source(Block):
         """Return the images' height and width in pixels, None where the files tell it."""
         return None
 
+    def check(self) -> int | None:
+        """Look, in a moment, whether `read` will find what it reads; return `image_size`.
+
+        Raises:
+            UserError: says what is missing, or of another form.
+        """
+        return self.image_size()
+
     def determining(self) -> dict[str, Any]:
         """Return what of the block determines the decoded data set."""
         return self.model_dump(mode="json")

@@ -57,6 +57,26 @@ class ParquetSource(RealSource):
         """Return the shards."""
         return sorted(path for path in _listed(Path(self.path)) if SHARD.fullmatch(path.name))
 
+    def check(self) -> int:
+        """Look at the names of the shards, and at the columns and first image of each split."""
+        from smoothdescent.data.sources.images import image_size
+
+        columns = _candidates(self.image_column, self.label_column)
+        sizes = []
+        for paths in _splits(Path(self.path)).values():
+            with ExitStack() as opened:
+                shard = _open(paths[0], opened, columns)
+                encoded = next(_batches(shard), None)
+                if not encoded:
+                    raise UserError(f"{paths[0]} has no rows; expected at least one image")
+                sizes.append(image_size(encoded[0], paths[0], 0))
+        if len(set(sizes)) > 1:
+            raise UserError(
+                f"{self.path}: the first training image has {sizes[0]} pixels, the first test "
+                f"image {sizes[1]}; expected one size"
+            )
+        return sizes[0]
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -99,14 +119,9 @@ def parquet(
     from smoothdescent.progress import log
 
     folder = Path(path)
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} is not a folder; data key 'path' expects one with Parquet shards"
-        )
-    paths = {split: _shards(folder, split) for split in ("train", "test")}
+    paths = _splits(folder)
     with ExitStack() as opened:
-        image_columns = IMAGE_COLUMNS if image_column is None else (image_column,)
-        label_columns = LABEL_COLUMNS if label_column is None else (label_column,)
+        image_columns, label_columns = _candidates(image_column, label_column)
         first = _open(paths["train"][0], opened, (image_columns, label_columns))
         # Of the first shard's columns, the other shards may call that of the images otherwise.
         columns = ((first.image_column, *image_columns), (first.label_column,))
@@ -137,6 +152,25 @@ def _listed(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:
         return []
+
+
+def _splits(folder: Path) -> dict[str, list[Path]]:
+    """Return the shards of both splits, or say what is missing."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is not a folder; data key 'path' expects one with Parquet shards"
+        )
+    return {split: _shards(folder, split) for split in ("train", "test")}
+
+
+def _candidates(
+    image_column: str | None, label_column: str | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the columns that may hold the images and the labels, the first there is counts."""
+    return (
+        IMAGE_COLUMNS if image_column is None else (image_column,),
+        LABEL_COLUMNS if label_column is None else (label_column,),
+    )
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

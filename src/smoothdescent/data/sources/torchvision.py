@@ -129,6 +129,14 @@ class TorchvisionSource(RealSource):
         """Return the images' height and width in pixels."""
         return SIZE
 
+    def check(self) -> int:
+        """Look whether there is a copy, or a download is allowed."""
+        archive, path = ARCHIVES[self.name], Path(self.path)
+        copies = (path / archive.file).is_file() or (path / archive.folder).is_dir()
+        if not copies and not self.download:
+            raise UserError(_missing(archive, path))
+        return SIZE
+
 
 def torchvision(
     *,
