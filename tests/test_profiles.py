@@ -15,7 +15,7 @@ from smoothdescent.plan.forecast import Calibration, Costs
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = ("slurm", "workstation")
 EXPERIMENT = "convnet-cifar10-noise20"
-TRAIN, MEASURE = (f"{stage}_convnet_cifar10_noise20_s0_2" for stage in ("train", "measure"))
+TRAIN, MEASURE = (f"{stage}_convnet_cifar10_noise20_s0_4" for stage in ("train", "measure"))
 GPU_RULES = {TRAIN, MEASURE}
 
 
@@ -101,9 +101,11 @@ def test_time_and_memory_come_from_the_plan(tmp_path):
     Calibration("cpu", 0, {EXPERIMENT: costs}).save(tmp_path / "results/demo/costs.json")
     asked = resources("slurm", tmp_path)
     demo = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["scales"]["demo"]
-    epochs, measured = (demo["defaults"][key] for key in ("epochs", "measure"))
-    # Three runs in a job, twice the time that is expected, and ten minutes.
-    assert int(asked[TRAIN]["runtime"]) == 10 + 2 * 3 * epochs * 15 // 60
-    assert int(asked[MEASURE]["runtime"]) == 10 + 2 * 3 * measured["samples"] // 2 // 60
+    keys = ("epochs", "measure", "final_snapshots")
+    epochs, measured, final = (demo["defaults"][key] for key in keys)
+    # Five runs in a job, twice the time that is expected, and ten minutes.
+    assert int(asked[TRAIN]["runtime"]) == 10 + 2 * 5 * epochs * 15 // 60
+    seconds = final["count"] * measured["samples"] * 0.5
+    assert int(asked[MEASURE]["runtime"]) == int(10 + 2 * 5 * seconds / 60)
     for rule in GPU_RULES:
         assert 3500 <= int(asked[rule]["mem_mb"]) <= 3600

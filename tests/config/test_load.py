@@ -31,7 +31,7 @@ def config():
     return read_yaml(SHIPPED)
 
 
-@pytest.mark.parametrize("scale", ["demo", "small", "gpu", "paper"])
+@pytest.mark.parametrize("scale", ["demo", "small", "medium", "gpu", "paper"])
 def test_every_shipped_scale_resolves(config, scale):
     study = resolve({**config, "scale": scale})
     experiment = study.experiments[NAME]
@@ -46,7 +46,9 @@ def test_an_experiments_own_block_goes_before_a_scales_defaults(config, capsys, 
     assert own.measure.paths.strengths[0] == 2, "the rest of the block is the scale's"
     demo = "scales.demo.defaults"
     (line,) = overrides(config)
-    assert line.startswith(f"experiments.{NAME} goes before {demo}: epochs: 500 (there 80), widths")
+    assert line.startswith(
+        f"experiments.{NAME} goes before {demo}: epochs: 500 (there 200), widths"
+    )
     assert "measure.samples: 7 (there 200)" in line
     config["scales"]["demo"]["experiments"][NAME] |= {"epochs": 60, "snapshots": []}
     assert resolve(config).experiments[NAME].epochs == 60
@@ -133,9 +135,13 @@ for _ in range(12):
         ("scales/demo/defaults/epochs", "80", ["epochs", "'80'", "string"]),
         ("scales/demo/defaults/epochs", True, ["epochs", "integer"]),
         ("scales/demo/defaults/snapshots", [5000], ["snapshots", "5000", "epochs"]),
-        ("defaults/final_snapshots", 5, ["final_snapshots", "found 5"]),
-        ("defaults/final_snapshots/count", 0, ["final_snapshots.count", "greater than"]),
-        ("defaults/final_snapshots/count", 5, ["count: 5, every: 20", "epoch 0 of epochs: 80"]),
+        ("scales/demo/defaults/final_snapshots", 5, ["final_snapshots", "found 5"]),
+        (
+            "scales/demo/defaults/final_snapshots/count",
+            0,
+            ["final_snapshots.count", "greater than"],
+        ),
+        ("scales/demo/defaults/final_snapshots/count", 21, ["count: 21, every: 10", "epochs: 200"]),
         (f"experiments/{NAME}/noise/rate", 1.5, ["noise.rate", "1.5", "1"]),
         (f"experiments/{NAME}/noise/kind", "salt", ["noise", "salt", "symmetric"]),
         (f"experiments/{NAME}/optimizer/name", "lion", ["optimizer", "lion", "adam"]),
@@ -162,8 +168,8 @@ for _ in range(12):
         ("memory", "lots", ["memory", "lots"]),
         # What no computer has the memory or the time for is told before anything runs.
         ("scales/demo/defaults/widths", "1..9999999999", ["widths", "1..9999999999", "at most"]),
-        ("defaults/seeds", [2**63], ["seeds", "less than 9223372036854775808"]),
-        (f"{DEMO}/optimizer/learning_rate", 1e308, ["learning_rate", "equal to 1000"]),
+        ("scales/demo/defaults/seeds", [2**63], ["seeds", "less than 9223372036854775808"]),
+        (f"experiments/{NAME}/optimizer/learning_rate", 1e308, ["learning_rate", "equal to 1000"]),
         ("defaults/measure/jitters", 10**9, ["measure.jitters", "equal to 1000"]),
         (f"{DEMO}/augmentation", {"shift": 10**6}, ["shift", "equal to 1024"]),
         ("defaults/snapshots", BOMB, ["stands for more than 100000 values"]),
@@ -296,13 +302,14 @@ def test_where_images_lie_does_not_determine_a_result(config):
 
 
 def test_snapshots_at_the_end_of_the_training_and_nowhere_else_unasked(config):
-    config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5]}
+    one = {"count": 1, "every": 20}
+    config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5], "final_snapshots": one}
     assert resolve(config).experiments[NAME].snapshot_epochs == [5, 50]
 
 
 def test_final_snapshots_are_kept_beside_the_others(config):
     config["scales"]["demo"]["defaults"] |= {"epochs": 50, "snapshots": [5, 30]}
-    config["defaults"]["final_snapshots"] = {"count": 3, "every": 10}
+    config["scales"]["demo"]["defaults"]["final_snapshots"] = {"count": 3, "every": 10}
     experiment = resolve(config).experiments[NAME]
     assert experiment.final_epochs == [30, 40, 50]
     assert experiment.snapshot_epochs == [5, 30, 40, 50]

@@ -17,6 +17,7 @@ def experiment(request):
     config["scales"]["demo"]["experiments"][NAME] |= {
         "epochs": 4,
         "snapshots": [1],
+        "final_snapshots": {"count": 1, "every": 1},
     }
     return resolve(config).experiments[NAME]
 

@@ -17,6 +17,7 @@ SIZES = {
     "seeds": [0],
     "epochs": 6,
     "snapshots": [0, 1, 3],
+    "final_snapshots": {"count": 1, "every": 1},
     "evaluate_every": 2,
     "batch_size": 16,
 }

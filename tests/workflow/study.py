@@ -20,6 +20,7 @@ SIZES = {
     "seeds": [0, 1],
     "epochs": 4,
     "snapshots": [0, 1],
+    "final_snapshots": {"count": 1, "every": 1},
     "evaluate_every": 1,
     "batch_size": 20,
 }

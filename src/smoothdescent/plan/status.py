@@ -44,6 +44,7 @@ _EVALUATION = re.compile(
     r" ([\d,]+) images/s, (\d+) s remaining$"
 )
 _FAILURE = re.compile(r" failed: (.*)$")
+_DIVERGENCE = re.compile(r" has (diverged in epoch \d+): ")
 _JOB_FAILURE = re.compile(r"^smoothdescent: error: (.*)$")
 _BEGINNING = re.compile(r"\d{4}-\d\d-\d\d [\d:]+ .*process \d+ on host ")
 _OTHER_SETTINGS = "was trained with other settings; it is kept as"
@@ -217,7 +218,9 @@ def _run_state(
             state = f"left by {holder}"
     elif len(measured) < len(experiment.snapshot_epochs):
         failure = failures["measure"].get(run, "")
-        state = "measuring failed" if failure else ""
+        state = "measuring failed" if failure else log.divergence
+    else:
+        state = log.divergence
     left = {"train": experiment.epochs - epoch, "measure": 1.0}
     left["measure"] -= len(measured) / len(experiment.snapshot_epochs)
     seconds = {
@@ -260,11 +263,12 @@ def _history(path: Path, epochs: int) -> pd.DataFrame | None:
 
 @dataclass(frozen=True)
 class _Log:
-    """What a run has logged: its evaluations, its speed and how its last attempt failed."""
+    """What a run has logged: evaluations, speed, how it diverged, how its last attempt failed."""
 
     evaluations: list[tuple[float, ...]]
     speed: float | None
     failure: str
+    divergence: str
 
     @classmethod
     def read(cls, path: Path) -> _Log:
@@ -273,19 +277,21 @@ class _Log:
         except OSError:
             lines = []
         found: dict[int, tuple[float, ...]] = {}
-        speed, failure = None, ""
+        speed, failure, divergence = None, "", ""
         for line in lines:
             if _OTHER_SETTINGS in line:
-                found, speed = {}, None
+                found, speed, divergence = {}, None, ""
             elif match := _EVALUATION.search(line):
                 epoch = int(match[1])
                 found[epoch] = (epoch, *map(float, match.groups()[1:4]))
                 speed = float(match[5].replace(",", "")) or speed
+            elif match := _DIVERGENCE.search(line):
+                divergence = match[1]
             elif match := _FAILURE.search(line):
                 failure = match[1]
             elif _BEGINNING.match(line):
                 failure = ""
-        return cls([found[epoch] for epoch in sorted(found)], speed, failure)
+        return cls([found[epoch] for epoch in sorted(found)], speed, failure, divergence)
 
 
 def _job_failures(folder: Path, experiment: Experiment) -> dict[tuple[int, int], str]:
