@@ -85,7 +85,7 @@ def _images(
     from smoothdescent.sharpness.paths import Paths, path_images
 
     store = open_store(data / f"{experiment.config['data']['dataset']}.safetensors")
-    labels = read_label_table(folder / "labels.parquet", store)
+    labels, _ = read_label_table(folder / "labels.parquet", store)
     rows = np.searchsorted(labels["sample_id"], samples)
     settings = experiment.config["measure"]["paths"]
     paths = Paths(settings["family"], settings["directions"], tuple(settings["strengths"]))

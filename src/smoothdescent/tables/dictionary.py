@@ -59,7 +59,10 @@ _HISTORY = {
     **{n: _in_table(describe(n)) for n in HISTORY_COLUMNS if n.startswith("test_error")},
 }
 _PARAMETERS = {"parameters": "trainable parameters of the network"}
-_STOPPED = {"stopped": "the weights are those at which the run stopped training"}
+_ENDED = {
+    "stopped": "the weights are those at which the run stopped training",
+    "diverged": "a loss has become NaN or infinite by then: the row has no values",
+}
 _VOLUME = {"volume": "k; 0 is the training point, k the paths up to the k-th augmentation"}
 _LENGTH = {"path_length": "of the paths up to there, over directions (norm of normalised inputs)"}
 
@@ -82,7 +85,7 @@ TABLES = (
             **_RUN,
             **{name: _HISTORY[name] for name in HISTORY_COLUMNS if name != "epoch"},
             **_PARAMETERS,
-            **_STOPPED,
+            **_ENDED,
             "warning": "how the run fails to converge; empty if it does",
         },
     ),
@@ -97,7 +100,7 @@ TABLES = (
             "samples": "how many the mean is over",
             **{name: _measure(name) for name in MEASURES},
             **_LENGTH,
-            **_STOPPED,
+            **_ENDED,
         },
     ),
     Table(

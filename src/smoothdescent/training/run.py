@@ -76,8 +76,11 @@ class Run:
         Args:
             wanted: a key of `LAYOUTS`; anything else changes nothing.
         """
-        self.layout = LAYOUTS.get(wanted, self.layout)
-        self.network.to(memory_format=self.layout)
+        layout = LAYOUTS.get(wanted, self.layout)
+        if layout == self.layout:
+            return
+        self.layout = layout
+        self.network.to(memory_format=layout)
         for parameter, buffers in self.optimizer.state.items():
             for name, value in buffers.items():
                 if value.shape == parameter.shape:
