@@ -86,7 +86,7 @@ def study(folder: Path, cifar10: str | None) -> list[str]:
     else:
         name, images = "procedural10", {"size": 32, "train": 5000, "test": 1000}
     sizes = {
-        "data": {"dataset": name, "train_samples": 5000, "validation": 0},
+        "data": {"train_samples": 5000, "validation": 0},
         "widths": [4, 16],
         "epochs": 20,
         "evaluate_every": 10,
@@ -94,13 +94,15 @@ def study(folder: Path, cifar10: str | None) -> list[str]:
         "seeds_per_job": 2,
         "measure": {"samples": 200},
     }
+    drawn = {"data": {"dataset": name}}
+    chosen = {"convnet-cifar10-noise20": drawn, "resnet18-cifar10-noise20": drawn}
     others = {"convnet-cifar100": None, "convnet-cifar100-asymmetric": None}
     return [
         str(Path(PYTHON).with_name("snakemake")),
         *("--cores", "1", "--quiet", "all", "--config", "scale=gpu", "device=cuda"),
         f"results={folder}",
         f"datasets={json.dumps({name: images})}",
-        f"scales={json.dumps({'gpu': {'defaults': sizes, 'experiments': others}})}",
+        f"scales={json.dumps({'gpu': {'defaults': sizes, 'experiments': chosen | others}})}",
     ]
 
 

@@ -107,7 +107,7 @@ def test_two_jobs_measure_nothing_twice(files, monkeypatch):
         finished = original(checkpoint)
         calls.count = getattr(calls, "count", 0) + 1
         if calls.count == 2:
-            both.wait()
+            both.wait(timeout=60)
         return finished
 
     monkeypatch.setattr(run_command, "is_finished", is_finished)

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 DOCUMENT = (REPOSITORY / "docs/your-own.md").read_text()
 TINY = {"widths": [1, 2], "seeds": [0], "epochs": 2, "snapshots": [1]}
+TINY["final_snapshots"] = {"count": 1, "every": 1}
 
 
 def blocks(language, word):

@@ -12,11 +12,11 @@ def in_force(study, *arguments):
 
 
 def test_nested_values_of_the_command_line_are_read_as_what_they_are(new_study):
-    values = "{epochs: 7, final_snapshots: {every: 2}, stop_below: {loss: 0.25, for_epochs: 2}}"
+    values = "{epochs: 7, final_snapshots: {count: 2}, stop_below: {loss: 0.25, for_epochs: 2}}"
     patch = f"scales={{demo: {{experiments: {{{new_study.name}: {values}}}}}}}"
     experiment = in_force(new_study, "--config", patch)
     assert experiment["epochs"] == 7
-    assert experiment["final_snapshots"] == {"count": 1, "every": 2}
+    assert experiment["final_snapshots"] == {"count": 2, "every": 1}
     assert experiment["stop_below"] == {"loss": 0.25, "for_epochs": 2}
     assert experiment["widths"] == [1, 2]
 

@@ -242,7 +242,7 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     final = {"count": 2, "every": 3}
     study.set(snapshots=[0, 1], final_snapshots=final, threshold={"statistic": "min"})
     assert study.jobs() == {"measure": 4, **gather}, "epoch 1 over all volumes"
-    study.set(final_snapshots={})
+    study.set(final_snapshots={"count": 1, "every": 1})
     assert study.jobs() == gather
     study.set(threshold={}, optimizer={"learning_rate": 0.001})
     assert study.jobs() == everything
