@@ -233,7 +233,7 @@ def test_a_deleted_lease_is_lost(folder):
 def test_a_full_disk_leaves_no_lease(small_disk):
     with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
         filler.write(bytes(2**20))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="the disk is full"):
         Lease(small_disk / "w1_s0", timing=QUICK).__enter__()
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 

@@ -21,13 +21,13 @@ TABLES = {"widths": [2, 4, 8], "epochs": [1, 10, 30], "volumes": 2, "threshold":
 
 @pytest.mark.parametrize("figure", ["figure2", "figure5"])
 def test_same_tables_give_the_same_bytes(figure: str, tmp_path: Path) -> None:
-    for stem in ("first", "second"):
+    for folder in ("first", "second"):
         experiment = make_experiment(**TABLES)
         drawing = draw(figure, {experiment.name: experiment})
-        style.save(drawing.figure, drawing.table, tmp_path / stem, {"figure": "x"})
+        style.save(drawing.figure, drawing.table, tmp_path / folder / figure, {"figure": "x"})
     for suffix in (".pdf", ".png", ".parquet"):
         first, second = (
-            (tmp_path / f"{stem}{suffix}").read_bytes() for stem in ("first", "second")
+            (tmp_path / folder / f"{figure}{suffix}").read_bytes() for folder in ("first", "second")
         )
         assert first == second
     pdf = (tmp_path / "first.pdf").read_bytes()

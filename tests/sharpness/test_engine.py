@@ -254,7 +254,7 @@ def test_tangent_points_are_evaluated_only_where_a_measure_needs_them():
     network.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     images, labels = random_images(2), random_labels(2)
     measure(network, images, labels, paths=PATHS, measures=["jacobian_norm"], **EXACT)
-    looks = 1 + 17  # at the network: one image, and the checks of its contract
+    looks = 1 + 2 + 17  # at the network: one image, two, and the checks of its contract
     assert sum(calls) == looks + 2 * (1 + 2 * 3)  # then each point once
     calls.clear()
     measure(network, images, labels, paths=PATHS, **EXACT)

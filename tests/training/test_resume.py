@@ -334,12 +334,13 @@ def test_a_damaged_state_is_not_used(files, capsys, monkeypatch, damage):
 def test_a_state_of_another_run_changes_nothing(files, capsys):
     """It is refused before it has touched the network."""
     files.train("w2_s0", "w2_s1", tag="-whole")
-    files.train("w2_s1")
+    files.train("w2_s0", "w2_s1")
     run = files.folder / "runs/w2_s0"
-    run.mkdir()
     shutil.copy(files.folder / "runs/w2_s1/state.safetensors", run)
+    (run / "history.parquet").unlink()
     files.train()
     assert "its seed is '1', expected '0'" in capsys.readouterr().err
+    (run / "state.safetensors.unusable").unlink()  # it is kept
     assert contents(run) == contents(files.folder / "runs-whole/w2_s0")
 
 

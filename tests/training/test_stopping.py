@@ -118,12 +118,12 @@ def test_tables_say_so(files):
     assert read_metadata(folder / "runs/w2_s0/sharpness/e6.parquet")["trained_epochs"] == str(AT)
     words = ["tables", "--settings", files.settings, "--folder", folder / "runs"]
     for name in ("history", "sharpness", "config"):
-        words += [f"--output-{name}", folder / name]
+        words += [f"--output-{name}", folder / f"{name}.parquet"]
     main([str(word) for word in words])
     for name in ("history", "sharpness"):
-        table = read_table(folder / name).to_pandas()
+        table = read_table(folder / f"{name}.parquet").to_pandas()
         assert np.array_equal(table["stopped"], table["epoch"] > AT)
-    config = json.loads(read_metadata(folder / "history")["experiment_config"])
+    config = json.loads(read_metadata(folder / "history.parquet")["experiment_config"])
     assert config["stop_below"] == STOPS["stop_below"]
 
 
