@@ -30,9 +30,9 @@ def test_same_tables_give_the_same_bytes(figure: str, tmp_path: Path) -> None:
             (tmp_path / folder / f"{figure}{suffix}").read_bytes() for folder in ("first", "second")
         )
         assert first == second
-    pdf = (tmp_path / "first.pdf").read_bytes()
+    pdf = (tmp_path / "first" / f"{figure}.pdf").read_bytes()
     assert b"CreationDate" not in pdf and b"/Subtype /Type3" not in pdf
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list((tmp_path / "first").iterdir())) == 3
 
 
 def test_png_has_300_dots_per_inch(tmp_path: Path) -> None:
