@@ -119,7 +119,7 @@ def test_two_instances_and_a_prefix_in_a_parent(tiny, tmp_path):
 
 def test_printed_commands_can_be_pasted(tiny, tmp_path):
     commands = re.findall(r"^Shell command: (.*smoothdescent.*)$", tiny.printed, re.M)
-    assert len(commands) == 9
+    assert len(commands) == 10
     study = tiny.copy_with_results(tmp_path / "pasted")
     study.run("--delete-all-output")
     for state in study.results.glob("runs/*/state.safetensors"):
