@@ -161,11 +161,12 @@ def overrides(config: dict[str, Any]) -> list[str]:
     for name, block in config["experiments"].items():
         if name in patches and patches[name] is None:
             continue
-        block, own = block or {}, patches.get(name) or {}
+        block = block or {}
+        changed = {key for key, *_ in _differences(block, patches.get(name) or {})}
         found = [
             f"{key}: {value} (there {other})"
             for key, value, other in _differences(block, patch.get("defaults") or {})
-            if key not in [changed for changed, *_ in _differences(block, own)]
+            if key not in changed
         ]
         if found:
             lines.append(

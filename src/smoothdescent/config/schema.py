@@ -23,8 +23,10 @@ from smoothdescent.config.types import (
     Seed,
 )
 from smoothdescent.data.sources import Dataset
+from smoothdescent.errors import UserError
 from smoothdescent.files import fingerprint
 from smoothdescent.sharpness.paths import PathSettings
+from smoothdescent.sharpness.planning import parse_bytes
 from smoothdescent.tables.columns import STANDARD_MEASURES, check_measures
 from smoothdescent.training.optimizers import OptimizerSettings
 
@@ -51,17 +53,19 @@ def _expand_ranges(value: Any) -> Any:
 
 # The families of `smoothdescent.networks`, which needs torch.
 NETWORK_FAMILIES = ("convnet", "resnet18")
-# What a memory budget may be written as, and the least: it holds the paths of a few images and one
-# input of a network of the study.
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+# The least memory budget: it holds the paths of a few images and one input of a network.
 LEAST_MEMORY = 16 * 2**20
 
 
 def _check_memory(value: str) -> str:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*((?:[KMG]i?)?)B?\s*", value)
-    if not match:
-        raise ValueError(f"found {value!r}; expected a number of bytes such as 512MiB or 4GiB")
-    if float(match[1]) * _UNITS[match[2]] < LEAST_MEMORY:
+    expected = "expected a number of bytes such as 512MiB or 4GiB"
+    if not re.fullmatch(r"\s*\d+(\.\d*)?\s*([KMG]i?)?B?\s*", value):
+        raise ValueError(f"found {value!r}; {expected}")
+    try:
+        size = parse_bytes(value)  # as a job will
+    except UserError:
+        raise ValueError(f"found {value!r}; {expected}") from None
+    if size < LEAST_MEMORY:
         raise ValueError(f"found {value!r}; expected at least {LEAST_MEMORY // 2**20}MiB")
     return value
 

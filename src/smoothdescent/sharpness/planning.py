@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from smoothdescent.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 # On a CPU, what a batch stores for the backward pass should stay near the caches, and below what
 # `devices.keep_pages` keeps.
@@ -45,13 +47,24 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
     Raises:
         UserError: the budget is no positive number of bytes.
     """
-    if memory is None:
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            # What this process has kept of earlier measurements is free to it.
-            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            return (free + kept) // 4
+    if memory is not None:
+        return parse_bytes(memory)
+    if device.type != "cuda":
         return 2**30
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    # What this process has kept of earlier measurements is free to it.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (free + kept) // 4
+
+
+def parse_bytes(memory: int | str) -> int:
+    """Return a number of bytes that is written as such, or as a text like 512MiB.
+
+    Raises:
+        UserError: it is no positive number of bytes.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]*)\s*", str(memory))
     unit = _UNITS.get(match[2].upper()) if match else None
     if unit is None or not (size := int(float(match[1]) * unit)) > 0:
