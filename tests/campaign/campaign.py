@@ -33,7 +33,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from training.tiny import CONFIG, NAME, Files, contents, tiny_study
+from training.tiny import CONFIG, NAME, Files, Interrupt, contents, tiny_study
 
 from smoothdescent.cli import main
 from smoothdescent.config.load import resolve
@@ -157,11 +157,7 @@ class Study(Files):
         )
 
     def gather(self):
-        outputs = [f"--output-{t}={self.folder / f'{t}.parquet'}" for t in ("history", "sharpness")]
-        outputs.append(f"--output-config={self.folder / 'config.yaml'}")
-        return command(
-            "tables", "--settings", self.settings, "--folder", self.folder / "runs", *outputs
-        )
+        return command(*self.gather_arguments())
 
     def draw(self):
         return command(
@@ -217,20 +213,10 @@ class Campaign:
 
     def interrupt(self):
         """Train as far as the middle of the second epoch."""
-        original, left = engine.train, [10]
-
-        def train(*arguments, on_step, **keywords):
-            def step(samples):
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                on_step(samples)
-
-            return original(*arguments, on_step=step, **keywords)
-
         from smoothdescent.training import trainer
 
-        trainer.train = train
+        original = engine.train
+        trainer.train = Interrupt(10, signal.SIGTERM)(original)
         try:
             with contextlib.suppress(UserError):
                 self.interrupted.heal(all_products=False)

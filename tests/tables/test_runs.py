@@ -7,7 +7,6 @@ import pytest
 from training.test_measure_runs import SIZES, measure
 from training.tiny import Files, tiny_study
 
-from smoothdescent.cli import main
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_metadata, read_table, write_table
 from smoothdescent.sharpness import run_command
@@ -24,17 +23,9 @@ def files(tmp_path):
     return files
 
 
-def gather(files):
-    suffixes = {"history": "parquet", "sharpness": "parquet", "config": "yaml"}
-    outputs = {name: files.folder / f"{name}.{suffix}" for name, suffix in suffixes.items()}
-    words = ["tables", "--settings", files.settings, "--folder", files.folder / "runs"]
-    words += [word for name, path in outputs.items() for word in (f"--output-{name}", path)]
-    main([str(word) for word in words])
-    return outputs
-
-
 def test_tables_and_the_configuration_that_they_were_made_with(files):
-    outputs = gather(files)
+    files.gather()
+    outputs = files.gathered
     history = read_table(outputs["history"]).to_pandas()
     assert len(history) == 2 * 3
     assert set(history["warning"]) == {""}, "two evaluations cannot swing"
@@ -49,7 +40,8 @@ def test_all_final_checkpoints_are_gathered_over_all_volumes(files):
     more = Files(files.folder, tiny_study(**changes))
     more.train(*RUNS)
     measure(more, *RUNS)
-    outputs = gather(more)
+    more.gather()
+    outputs = more.gathered
     table = read_table(outputs["sharpness"]).to_pandas()
     assert table.groupby("epoch")["volume"].nunique().to_dict() == {0: 1, 1: 3, 2: 3}
     assert json.loads(read_metadata(outputs["history"])["final_epochs"]) == [1, 2]

@@ -139,12 +139,8 @@ def test_a_measure_of_ones_own(tmp_path, monkeypatch, capsys):
     measured = measured_tables(files)["e2"]
     assert "hessian_sumsq" not in measured and measured["margin"].nunique() == len(measured)
 
-    tables = [tmp_path / "history.parquet", tmp_path / "sharpness.parquet"]
-    words = ["tables", "--settings", files.settings, "--folder", tmp_path / "runs"]
-    words += ["--output-history", tables[0], "--output-sharpness", tables[1]]
-    words += ["--output-config", tmp_path / "config.yaml"]
-    main([str(word) for word in words])
-    gathered = read_table(tables[1]).to_pandas()
+    files.gather()
+    gathered = read_table(files.gathered["sharpness"]).to_pandas()
     last = gathered[(gathered["epoch"] == 2) & (gathered["subset"] == "all")]
     expected = measured.groupby("volume")["margin"].mean()
     assert last.set_index("volume")["margin"].to_dict() == pytest.approx(expected.to_dict())

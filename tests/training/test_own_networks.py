@@ -4,8 +4,7 @@ import signal
 
 import pytest
 from training.test_measure_runs import MEASURE, measure
-from training.test_resume import Interrupt
-from training.tiny import Files, contents, tiny_study
+from training.tiny import Files, Interrupt, contents, tiny_study
 
 from smoothdescent.training import engine
 

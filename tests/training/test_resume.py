@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from training.test_measure_runs import MEASURE, measure
-from training.tiny import NAME, Files, contents, tiny_study
+from training.tiny import NAME, Files, Interrupt, contents, tiny_study
 
 from smoothdescent.cli import main
 from smoothdescent.errors import UserError
@@ -90,25 +90,6 @@ def test_a_run_that_fails_leaves_the_others_alone(files, monkeypatch, capsys):
     assert "error: w2_s1: the training has diverged" in capsys.readouterr().err
     for name, trained in (("w2_s0", True), ("w2_s1", False), ("w2_s2", True)):
         assert (files.folder / f"runs/{name}/history.parquet").exists() == trained
-
-
-class Interrupt:
-    """Raises a signal in this process after a number of steps."""
-
-    def __init__(self, steps, number):
-        self.steps, self.number = steps, number
-
-    def __call__(self, original):
-        def train(*arguments, on_step, **keywords):
-            def interrupted(samples):
-                self.steps -= 1
-                if self.steps == 0:
-                    os.kill(os.getpid(), self.number)
-                on_step(samples)
-
-            return original(*arguments, on_step=interrupted, **keywords)
-
-        return train
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -603,12 +584,10 @@ def test_a_run_that_diverges_has_all_its_products(files, capsys, monkeypatch):
     wild.train("w2_s0", "w2_s1")
     assert trained == []
     measure(wild, "w2_s0", "w2_s1")
-    outputs = [files.folder / name for name in ("history.parquet", "sharpness.parquet", "c.yaml")]
-    words = ["tables", "--settings", wild.settings, "--folder", files.folder / "runs"]
-    for name, path in zip(("history", "sharpness", "config"), outputs, strict=True):
-        words += [f"--output-{name}", path]
-    main([str(word) for word in words])
-    history, sharpness = (read_table(path).to_pandas() for path in outputs[:2])
+    wild.gather()
+    history, sharpness = (
+        read_table(wild.gathered[name]).to_pandas() for name in ("history", "sharpness")
+    )
     history, sharpness = (table[table["seed"] == 0] for table in (history, sharpness))
     assert history["warning"].str.contains("diverged in epoch").all()
     last = sharpness[sharpness["epoch"] == 6]

@@ -1,7 +1,6 @@
 """Runs that stop training: when, what their products say, and that nothing else changes."""
 
 import json
-import os
 import signal
 
 import numpy as np
@@ -10,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from training.test_measure_runs import MEASURE, count_measurements, measure, measured_tables
-from training.tiny import NAME, Files, contents, tiny_study
+from training.tiny import NAME, Files, Interrupt, contents, tiny_study
 
-from smoothdescent.cli import main
 from smoothdescent.files import read_metadata, read_table
 from smoothdescent.networks.weights import load_tensors
 from smoothdescent.training import engine
@@ -114,16 +112,14 @@ def test_the_last_weights_are_measured_once(tmp_path, monkeypatch):
 def test_tables_say_so(files):
     files.train()
     measure(files)
-    folder = files.folder
-    assert read_metadata(folder / "runs/w2_s0/sharpness/e6.parquet")["trained_epochs"] == str(AT)
-    words = ["tables", "--settings", files.settings, "--folder", folder / "runs"]
-    for name in ("history", "sharpness", "config"):
-        words += [f"--output-{name}", folder / f"{name}.parquet"]
-    main([str(word) for word in words])
+    assert read_metadata(files.folder / "runs/w2_s0/sharpness/e6.parquet")["trained_epochs"] == str(
+        AT
+    )
+    files.gather()
     for name in ("history", "sharpness"):
-        table = read_table(folder / f"{name}.parquet").to_pandas()
+        table = read_table(files.gathered[name]).to_pandas()
         assert np.array_equal(table["stopped"], table["epoch"] > AT)
-    config = json.loads(read_metadata(folder / "history.parquet")["experiment_config"])
+    config = json.loads(read_metadata(files.gathered["history"])["experiment_config"])
     assert config["stop_below"] == STOPS["stop_below"]
 
 
@@ -136,19 +132,10 @@ def test_longer_and_interrupted_it_stops_at_the_same_epoch(files, monkeypatch):
     del steps["snapshots/e4.safetensors"]
     assert steps == whole
 
-    original, left = engine.train, [9]  # in the second of two epochs of seven steps
-
-    def interrupted(*arguments, on_step, **keywords):
-        def counting(samples):
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-            on_step(samples)
-
-        return original(*arguments, on_step=counting, **keywords)
-
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     with monkeypatch.context() as patch:
+        # In the second of two epochs of seven steps.
+        interrupted = Interrupt(9, signal.SIGTERM)(engine.train)
         patch.setattr("smoothdescent.training.trainer.train", interrupted)
         with pytest.raises(SystemExit):
             files.train(tag="-again")

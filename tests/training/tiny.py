@@ -1,5 +1,6 @@
 """A tiny experiment whose files lie in a folder, and its training command line."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -75,6 +76,25 @@ class Files:
 
         main([str(a) for a in self.train_arguments(*runs, **keywords)])
 
+    @property
+    def gathered(self):
+        """The outputs of `gather`, by name."""
+        suffixes = {"history": "parquet", "sharpness": "parquet", "config": "yaml"}
+        return {name: self.folder / f"{name}.{suffix}" for name, suffix in suffixes.items()}
+
+    def gather_arguments(self):
+        """Return the arguments that gather the tables of all runs in the folder."""
+        outputs = [
+            word for name, path in self.gathered.items() for word in (f"--output-{name}", path)
+        ]
+        return ["tables", "--settings", self.settings, "--folder", self.folder / "runs", *outputs]
+
+    def gather(self):
+        """Gather the tables in this process."""
+        from smoothdescent.cli import main
+
+        main([str(a) for a in self.gather_arguments()])
+
     def command(self, *runs, **keywords):
         """Return the command that trains in another process."""
         words = [str(a) for a in self.train_arguments(*runs, **keywords)]
@@ -88,3 +108,22 @@ def contents(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.suffix != ".log"
     }
+
+
+class Interrupt:
+    """Raises a signal in this process after a number of steps."""
+
+    def __init__(self, steps, number):
+        self.steps, self.number = steps, number
+
+    def __call__(self, original):
+        def train(*arguments, on_step, **keywords):
+            def interrupted(samples):
+                self.steps -= 1
+                if self.steps == 0:
+                    os.kill(os.getpid(), self.number)
+                on_step(samples)
+
+            return original(*arguments, on_step=interrupted, **keywords)
+
+        return train
