@@ -43,13 +43,13 @@ def test_an_experiments_own_block_goes_before_a_scales_defaults(config, capsys, 
     config["experiments"][NAME] |= {"epochs": 500, "widths": [3, 5], "measure": {"samples": 7}}
     own = resolve(config).experiments[NAME]
     assert (own.epochs, own.widths, own.measure.samples) == (500, [3, 5], 7)
-    assert own.measure.paths.strengths[0] == 2, "the rest of the block is the scale's"
+    assert own.measure.paths.strengths[0] == 1, "the rest of the block is the scale's"
     demo = "scales.demo.defaults"
     (line,) = overrides(config)
     assert line.startswith(
-        f"experiments.{NAME} goes before {demo}: epochs: 500 (there 200), widths"
+        f"experiments.{NAME} goes before {demo}: epochs: 500 (there 250), widths"
     )
-    assert "measure.samples: 7 (there 200)" in line
+    assert "measure.samples: 7 (there 500)" in line
     config["scales"]["demo"]["experiments"][NAME] |= {"epochs": 60, "snapshots": []}
     assert resolve(config).experiments[NAME].epochs == 60
     assert "epochs" not in overrides(config)[0]
@@ -141,7 +141,7 @@ for _ in range(12):
             0,
             ["final_snapshots.count", "greater than"],
         ),
-        ("scales/demo/defaults/final_snapshots/count", 21, ["count: 21, every: 10", "epochs: 200"]),
+        ("scales/demo/defaults/final_snapshots/count", 21, ["count: 21, every: 10", "epochs: 250"]),
         (f"experiments/{NAME}/noise/rate", 1.5, ["noise.rate", "1.5", "1"]),
         (f"experiments/{NAME}/noise/kind", "salt", ["noise", "salt", "symmetric"]),
         (f"experiments/{NAME}/optimizer/name", "lion", ["optimizer", "lion", "adam"]),
@@ -180,7 +180,7 @@ for _ in range(12):
         (f"experiments/{NAME}/network", "convnett", ["network", "convnett", "resnet18"]),
         ("results", "my results", ["results", "my results"]),
         ("scales/demo/defaults/measure/samples", 3000, ["measure.samples is 3000", "2000"]),
-        ("scales/demo/defaults/measure/paths/strengths", [2, 14], ["strengths", "14", "13"]),
+        ("scales/demo/defaults/measure/paths/strengths", [2, 14], ["strengths", "14", "at most 5"]),
     ],
 )
 def test_a_fault_is_told_with_its_key(config, path, value, words):

@@ -35,6 +35,7 @@ def write_images(folder, size=16, test_size=None, name="{}-00000.parquet", **key
 def with_images(config, **keys):
     config["datasets"]["mine"] = {"source": "parquet", "path": "mine"}
     config["experiments"][NAME]["data"]["dataset"] = "mine"
+    config["scales"]["demo"]["defaults"]["measure"]["paths"]["strengths"] = [2, 10]
     config["scales"]["demo"]["experiments"] |= {NAME: keys}
     return resolve(config)
 
@@ -51,7 +52,7 @@ def test_images_that_are_there(config, tmp_path):
         ({"name": "{}.parquet"}, "no shard of the split 'train'"),
         ({"image_column": "picture"}, "no column 'img' or 'image'"),
         ({"test_size": 8}, "16 pixels, the first test image 8; expected one size"),
-        ({"size": 12}, "measure.paths.strengths .*12"),
+        ({"size": 12}, "measure.paths.strengths .*10"),
     ],
 )
 def test_images_that_are_not(config, tmp_path, images, words):
