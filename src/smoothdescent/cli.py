@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except OSError as error:
         what = WRITE_FAULTS.get(error.errno, error.strerror)
-        fail(f"cannot use {error.filename or 'standard error'}: {what}")
+        fail(f"cannot use {error.filename or 'a file or folder'}: {what}")
     except MemoryError:
         fail("there is not enough memory for this")
 

@@ -141,7 +141,7 @@ for _ in range(12):
             0,
             ["final_snapshots.count", "greater than"],
         ),
-        ("scales/demo/defaults/final_snapshots/count", 21, ["count: 21, every: 10", "epochs: 250"]),
+        ("scales/demo/defaults/final_snapshots/count", 26, ["count: 26, every: 10", "epochs: 250"]),
         (f"experiments/{NAME}/noise/rate", 1.5, ["noise.rate", "1.5", "1"]),
         (f"experiments/{NAME}/noise/kind", "salt", ["noise", "salt", "symmetric"]),
         (f"experiments/{NAME}/optimizer/name", "lion", ["optimizer", "lion", "adam"]),
