@@ -31,7 +31,7 @@ from smoothdescent.networks.registry import build
 from smoothdescent.sharpness import ShiftPaths, SVDPaths, Tangent, full_precision, measure
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-BATCHES = {"cpu": (25, 50, 100, 200), "cuda": (512, 1024, 2048, 4096, 8192)}
+BATCHES = {"cpu": (32, 64, 192, 640), "cuda": (512, 1024, 2048, 4096, 8192)}
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
 PAPER_IMAGES = 50_000
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
