@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 # `devices.keep_pages` keeps.
 CPU_INPUTS = range(16, 201)
 CPU_SAVED_BYTES = 48 * 2**20
-# Compiled kernels store nothing for each input: enough inputs to hide the calls.
-COMPILED_BYTES = 4 * 2**20
+# Compiled kernels store nothing for each input: as many as hide what surrounds a call, and fit in
+# the caches together with their gradients.
+COMPILED_BYTES = 8 * 2**20
 # On a GPU, enough inputs to hide the launches of the narrowest networks.
 GPU_INPUTS = 8192
 
