@@ -19,6 +19,8 @@ def test_a_network_keeps_to_the_kernels_that_it_began_with(build, monkeypatch):
         monkeypatch.setattr(calls, "are_faster", lambda *_, faster=faster: faster)
         network.choose_kernels()
         assert network.kernels == chosen
+        together = network.evaluated_together(torch.ones(1, 3, 16, 16))
+        assert together == (compiled.kernels("layout").BLOCK if faster else 1)
         for wanted in ("compiled", "torch"):
             network.choose_kernels(wanted)
             assert network.kernels == wanted
