@@ -29,7 +29,7 @@ def erase(
     strengths: Sequence[int],
     found: torch.Tensor,
 ) -> None:
-    """Erase products from matrices, the last ones but the last p of them, with each strength.
+    """Erase, in direction p and with each strength, so many products: those before the last p.
 
     Args:
         images: float64 [N, C, H, W].
