@@ -6,7 +6,8 @@ In one run, slice by slice, so that other work on the machine slows both alike:
   the compiled ones; nothing else.
 - engine: `smoothdescent.sharpness.measure`, all four measures over all volumes.
 - naive: one run per measure, each augmenting image by image in a data loader, evaluating both ends
-  of every segment, with parameter gradients; timed on fewer images and scaled up.
+  of every segment, with parameter gradients; timed on fewer images and scaled up. It comes first:
+  the engine lets the process keep freed memory, which would help it.
 
 python benchmarks/sharpness.py --widths 4 16
 python benchmarks/sharpness.py --widths 4 16 64 --device cuda --images 4096 --slices 4
@@ -28,10 +29,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from smoothdescent.data.sources import read_source
 from smoothdescent.networks.registry import build
-from smoothdescent.sharpness import ShiftPaths, SVDPaths, Tangent, full_precision, measure
+from smoothdescent.sharpness import Paths, ShiftPaths, SVDPaths, Tangent, full_precision, measure
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-BATCHES = {"cpu": (25, 50, 100, 200), "cuda": (512, 1024, 2048, 4096, 8192)}
+BATCHES = {"cpu": (32, 64, 192, 640), "cuda": (512, 1024, 2048, 4096, 8192)}
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
 PAPER_IMAGES = 50_000
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -63,32 +64,61 @@ def main() -> None:
     settings = {"seed": 0, "train": args.images, "test": 10, "size": args.image_size}
     data = read_source({"source": "procedural", **settings})
     images, labels = data.train_images, data.train_labels
+    networks = {}
     for width in args.widths:
         torch.manual_seed(0)
         network = build("convnet", width=width, num_classes=10, image_size=args.image_size)
-        report(network.to(device), images, labels, width, args)
+        networks[width] = network.to(device)
+    naive = {
+        width: time_naive(network, images, labels, args) for width, network in networks.items()
+    }
+    for width, network in networks.items():
+        report(network, images, labels, width, args, naive[width])
+
+
+def clocked(function: Callable[[], None], args: argparse.Namespace) -> float:
+    """Return the seconds that a function takes."""
+    start = CLOCKS[args.clock]()
+    function()
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+    return CLOCKS[args.clock]() - start
+
+
+def time_naive(
+    network: nn.Module, images: np.ndarray, labels: np.ndarray, args: argparse.Namespace
+) -> dict[str, float]:
+    """Return the seconds of the naive implementation for all images, by measure."""
+    count = min(args.naive_images, len(images))
+    if not count:
+        return {}
+    naive = Naive(network, images[:count], labels[:count], *choices(args))
+    scale = len(images) / count
+    return {kind: clocked(lambda kind=kind: naive.run(kind), args) * scale for kind in Naive.KINDS}
+
+
+def choices(args: argparse.Namespace) -> tuple[Paths, Tangent]:
+    """Return the paths and the jitters that were asked for."""
+    paths = svd_paths(args.image_size) if args.paths == "svd" else ShiftPaths()
+    return paths, Tangent(jitters=args.jitters)
 
 
 def report(
-    network: nn.Module, images: np.ndarray, labels: np.ndarray, width: int, args: argparse.Namespace
+    network: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    width: int,
+    args: argparse.Namespace,
+    naive_times: dict[str, float],
 ) -> None:
     """Time one network and print the results."""
-    device = torch.device(args.device)
-    paths = svd_paths(args.image_size) if args.paths == "svd" else ShiftPaths()
-    tangent = Tangent(jitters=args.jitters)
+    paths, tangent = choices(args)
     points = 1 + paths.directions * len(paths.strengths)
     per_image = points * (1 + args.jitters)
 
     def engine(part: slice) -> None:
         settings = {"mean": MEAN, "std": STD, "paths": paths, "tangent": tangent}
         measure(network, images[part], labels[part], memory=args.memory, **settings)
-
-    def clocked(function: Callable[[], None]) -> float:
-        start = CLOCKS[args.clock]()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return CLOCKS[args.clock]() - start
 
     bounds = np.linspace(0, len(images), args.slices + 1).astype(int)
     parts = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
@@ -100,13 +130,14 @@ def report(
         BareRun(network, batch, layout, images.shape) for batch in batches for layout in LAYOUTS
     ]
     shortest = {
-        run: min(clocked(lambda run=run: run(2 * run.batch)) for _ in range(3)) for run in runs
+        run: min(clocked(lambda run=run: run(2 * run.batch), args) for _ in range(3))
+        for run in runs
     }
     runs = sorted(runs, key=lambda run: shortest[run] / run.batch)[:2]
     for part in parts:
         count = (part.stop - part.start) * per_image
-        bare = min(clocked(lambda run=run, count=count: run(count)) for run in runs)
-        own = clocked(lambda part=part: engine(part))
+        bare = min(clocked(lambda run=run, count=count: run(count), args) for run in runs)
+        own = clocked(lambda part=part: engine(part), args)
         bare_times.append(bare)
         engine_times.append(own)
         ratios.append(own / bare)
@@ -126,14 +157,10 @@ def report(
     if args.device == "cuda":
         seconds = PAPER_IMAGES / len(images) * engine_time
         print(f"  projected: {PAPER_IMAGES:,} images in {seconds:.0f} s")
-    if args.naive_images:
-        chosen = slice(0, min(args.naive_images, len(images)))
-        naive = Naive(network, images[chosen], labels[chosen], paths, tangent)
-        scale = len(images) / chosen.stop
-        times = {kind: clocked(lambda kind=kind: naive.run(kind)) * scale for kind in naive.KINDS}
-        total = sum(times.values())
-        parts_text = " + ".join(f"{seconds:.1f} ({kind})" for kind, seconds in times.items())
-        print(f"  naive   {total:8.2f} s = {parts_text}, from {chosen.stop} images")
+    if naive_times:
+        total = sum(naive_times.values())
+        parts_text = " + ".join(f"{seconds:.1f} ({kind})" for kind, seconds in naive_times.items())
+        print(f"  naive   {total:8.2f} s = {parts_text}, from {args.naive_images} images")
         print(f"  naive / engine: {total / engine_time:.1f}")
 
 

@@ -1,6 +1,8 @@
 """The device of a job, and how jobs spread over several GPUs."""
 
 import os
+import platform
+import resource
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from smoothdescent.devices import (
     choose_device,
     describe,
     is_emulated,
+    keep_pages,
     kernel_choice,
     precision_in_force,
     prepare_training,
@@ -164,6 +167,20 @@ def test_kernels_that_repeat_every_bit(monkeypatch):
     assert not cudnn.benchmark and kernel_choice(gpu)["deterministic"]
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert kernel_choice(CPU) == {}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_kept():
+    def faults():
+        """Count the pages that are faulted in to hold 64 MiB."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        held = [torch.ones(2**22) for _ in range(4)]
+        del held
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_pages(CPU)
+    faults()
+    assert faults() < 1000  # of 16,384
 
 
 LEAVE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import itertools
 import os
@@ -16,6 +17,8 @@ from typing import IO, Any
 import torch
 
 from smoothdescent.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def choose_device(device: str) -> torch.device:
@@ -186,9 +189,10 @@ def _is_ampere(device: torch.device) -> bool:
 def keep_pages(device: torch.device) -> None:
     """Let the C library keep freed memory instead of returning it to the kernel after each batch.
 
-    glibc keeps up to twice the size of the largest block that was allocated and freed on its own,
-    32 MiB at most. Without this, faulting the same pages in again costs up to a third of the time
-    of a narrow network.
+    Faulting the same pages in again would cost up to a third of the time of a narrow network. Other
+    C libraries than glibc have no such setting.
     """
-    if device.type == "cpu":
-        torch.empty(31 * 2**20, dtype=torch.uint8)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if device.type == "cpu" and mallopt:
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the largest that it accepts
+        mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)

@@ -227,17 +227,18 @@ def _checksum(content: bytes | mmap.mmap, place: int) -> bytes:
         return sha256_bytes(*parts).encode()
 
 
-def read_sealed(path: str | Path, kind: str = "file") -> bytes:
+def read_sealed(path: str | Path, kind: str = "file", content: bytes | None = None) -> bytes:
     """Return the bytes of a file that is as this program wrote it.
 
     Args:
         path: the file.
         kind: what is expected there, for messages.
+        content: its bytes, where they are read already.
 
     Raises:
         UserError: it is missing, cannot be read, is damaged or not of this program.
     """
-    content = read_bytes(path, kind)
+    content = read_bytes(path, kind) if content is None else content
     check_seal(path, content)
     return content
 
@@ -259,12 +260,17 @@ def read_bytes(path: str | Path, kind: str = "file") -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}; expected a {kind}") from None
 
 
-def read_metadata(path: str | Path, expected: Mapping[str, str] | None = None) -> dict[str, str]:
+def read_metadata(
+    path: str | Path,
+    expected: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+) -> dict[str, str]:
     """Return what a sealed file says of itself: a Parquet, safetensors or JSON file.
 
     Args:
         path: the file.
         expected: what it should say, among other things.
+        content: its bytes, where they are read already.
 
     Raises:
         UserError: it is missing, damaged, not of this program or of its kind, or says otherwise.
@@ -273,7 +279,7 @@ def read_metadata(path: str | Path, expected: Mapping[str, str] | None = None) -
     import pyarrow.parquet as pq
 
     kind = _KINDS[Path(path).suffix]
-    content = read_sealed(path, f"{kind} file")
+    content = read_sealed(path, f"{kind} file", content)
     try:
         if kind == "Parquet":
             found = table_metadata(pq.read_schema(pa.BufferReader(content)))
@@ -406,6 +412,7 @@ def read_table(
     path: str | Path,
     columns: list[str] | None = None,
     expected: Mapping[str, str] | None = None,
+    content: bytes | None = None,
 ) -> pa.Table:
     """Read a sealed Parquet file.
 
@@ -413,6 +420,7 @@ def read_table(
         path: the file.
         columns: those to read; default: all.
         expected: what its metadata should say, among other things.
+        content: its bytes, where they are read already.
 
     Raises:
         UserError: the file is missing, damaged, not of this program or not Parquet, says otherwise,
@@ -421,7 +429,7 @@ def read_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = read_sealed(path, "Parquet file")
+    content = read_sealed(path, "Parquet file", content)
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             expect(path, table_metadata(file.schema_arrow), expected or {})

@@ -14,7 +14,7 @@ from torch import nn
 from smoothdescent.errors import UserError
 from smoothdescent.networks.registry import build
 from smoothdescent.sharpness import full_precision, input_gradients
-from smoothdescent.sharpness.gradients import _seconds, freeze
+from smoothdescent.sharpness.gradients import FrozenNetwork, _seconds, freeze
 
 CPU = torch.device("cpu")
 
@@ -89,6 +89,18 @@ def test_weights_that_are_computed_are_counted_once():
     assert 4 * convolutions <= frozen.fixed_bytes < 4.1 * convolutions
     activations = frozen.saved_bytes
     assert 0 < activations < 2 * 2**20
+
+
+def test_infinite_logits_of_compiled_networks_are_refused():
+    pytest.importorskip("numba")
+    network = build("convnet", width=2, num_classes=3, image_size=8).eval()
+    network.kernels = "compiled"
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1e12)
+    frozen = FrozenNetwork(network, torch.channels_last, 3, 0, 0, block=16)
+    with pytest.raises(UserError, match="given returned NaN or infinite logits"):
+        frozen.check(torch.rand(1, 3, 8, 8), "the network given")
 
 
 def test_reduced_precision_is_off_inside_and_comes_back():

@@ -59,6 +59,16 @@ def test_what_is_stored_once_takes_room_from_the_budget_and_from_nothing_else():
         plan(80 * 2**20, CPU, saved_bytes=480_000, **once)
 
 
+@pytest.mark.parametrize(("jitters", "points_per_sample"), [(4, 25), (4, 1), (3, 13), (0, 25)])
+def test_compiled_kernels_are_given_whole_blocks(jitters, points_per_sample):
+    sizes = {"points_per_sample": points_per_sample, "inputs_per_point": 1 + jitters, "block": 32}
+    chosen = plan(2**30, CPU, saved_bytes=480_000, **(SIZES | sizes))
+    assert chosen.points * (1 + jitters) % 32 == 0 and chosen.points * (1 + jitters) > 200
+    assert chosen.samples * points_per_sample * (1 + jitters) % 32 == 0
+    tight = plan(3 * 2**20, CPU, saved_bytes=480_000, **(SIZES | sizes))
+    assert tight.points * (1 + jitters) < 32 and tight.samples < chosen.samples
+
+
 def test_half_a_plan():
     assert Plan(9, 4, 1).halved() == Plan(4, 2, 1)
     assert Plan(1, 1, 1).halved() == Plan(1, 1, 1)

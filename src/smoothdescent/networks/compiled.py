@@ -70,6 +70,10 @@ class Compilable(nn.Module):
             return None
         return kernels(self.KERNELS).input_gradients(self, x, labels)
 
+    def evaluated_together(self, x: torch.Tensor) -> int:
+        """Return how many images [N, C, H, W] are evaluated at once: fewer take as long."""
+        return kernels("layout").BLOCK if self.uses_compiled(x) else 1
+
     def training_step(self, optimizer: torch.optim.Optimizer) -> Callable[..., None] | None:
         """Return a compiled step of training, a `TrainingStep`; None if there is none.
 
@@ -93,6 +97,15 @@ class Compilable(nn.Module):
             and torch.get_num_threads() == 1
             and kernels(self.KERNELS) is not None
         )
+
+
+def kernels_on(name: str, *tensors: torch.Tensor) -> ModuleType | None:
+    """Return compiled kernels for tensors; None where PyTorch has to do the work.
+
+    Kernels work on a CPU, and nothing can be differentiated through them.
+    """
+    can = all(tensor.device.type == "cpu" and not tensor.requires_grad for tensor in tensors)
+    return kernels(name) if can else None
 
 
 @functools.cache

@@ -62,6 +62,12 @@ def check_evaluation(network: nn.Module, images: torch.Tensor, name: str) -> Non
             )
 
 
+@torch.no_grad()
+def check_logits(network: nn.Module, images: torch.Tensor, name: str) -> None:
+    """Check one evaluation alone; see `check_evaluation`, of which this is the beginning."""
+    _logits(network, images, name)
+
+
 def _check_state(network: nn.Module, kept: dict[str, torch.Tensor], name: str) -> None:
     """Check that evaluations have left parameters, buffers and the mode alone."""
     for key, tensor in _named_tensors(network):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,6 +153,7 @@ class _Engine:
             device,
             saved_bytes=self.frozen.saved_bytes,
             fixed_bytes=self.frozen.fixed_bytes,
+            block=self.frozen.block,
             image_bytes=channels * height * width * dtype.itemsize,
             points_per_sample=1 + (paths.directions * len(paths.strengths) if paths else 0),
             inputs_per_point=1 + (tangent.jitters if self.tangent else 0),
@@ -206,46 +207,50 @@ class _Engine:
         base = samples.flat_images(start, stop, self.device, self.dtype)
         sample_ids = samples.sample_ids[start:stop]
         count = len(base)
-        points, lengths = self._points(base)  # [n, T, D] in pixel space, [n, P, K]
-        per_sample = points.shape[1]
+        augmented, lengths = self._augment(base)  # [n, P, K, D] in pixel space, [n, P, K]
         labels = samples.labels[start:stop].to(self.device)
         coefficients = self._coefficients(sample_ids) if self.tangent else None
-        owner = torch.arange(count, device=self.device).repeat_interleave(per_sample)
 
         values: list[list[torch.Tensor]] = [[] for _ in self.measures]
-        flat = points.flatten(0, 1)
-        for part in _even_split(len(flat), self.plan.points):
-            evaluation = self._evaluate(
-                flat[part],
-                labels[owner[part]],
-                None if coefficients is None else coefficients[owner[part]],
+        for points in (base, augmented.flatten(0, 2)):
+            each = len(points) // count
+            its_labels = labels.repeat_interleave(each)
+            its_coefficients = (
+                None if coefficients is None else coefficients.repeat_interleave(each, 0)
             )
-            for measured, column in zip(self.measures, values, strict=True):
-                column.append(measured.function(evaluation).to(lengths))
+            for first in range(0, len(points), self.plan.points):
+                part = slice(first, first + self.plan.points)
+                evaluation = self._evaluate(
+                    points[part],
+                    its_labels[part],
+                    None if its_coefficients is None else its_coefficients[part],
+                )
+                for measured, column in zip(self.measures, values, strict=True):
+                    column.append(measured.function(evaluation).to(lengths))
         steps = lengths.shape[2]
         result = {
             "sample_id": np.repeat(sample_ids.numpy(), steps + 1),
             "volume": np.tile(np.arange(steps + 1, dtype=np.int16), count),
         }
         for measured, column in zip(self.measures, values, strict=True):
-            integrals = self._integrate(measured, torch.cat(column).view(count, -1), lengths)
+            integrals = self._integrate(measured, torch.cat(column), lengths)
             result[measured.name] = integrals.cpu().numpy().astype(np.float64).ravel()
         distances = torch.nn.functional.pad(lengths.cumsum(dim=2).mean(dim=1), (1, 0))
         result["path_length"] = distances.cpu().numpy().astype(np.float64).ravel()
         return result
 
-    def _points(self, base: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return flat pixel images [n, 1 + P K, D] and, normalised, segment lengths [n, P, K]."""
+    def _augment(self, base: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return flat pixel images [n, P, K, D] and, normalised, segment lengths [n, P, K]."""
         if self.paths is None:
-            return base[:, None], base.new_zeros(len(base), 1, 0, dtype=wide_dtype(self.device))
-        directions, steps = self.paths.directions, len(self.paths.strengths)
-        points = base.new_empty(len(base), 1 + directions * steps, base.shape[1])
-        points[:, 0] = base
+            lengths = base.new_zeros(len(base), 1, 0, dtype=wide_dtype(self.device))
+            return base.new_empty(len(base), 1, 0, base.shape[1]), lengths
         augmented = augmented_images(self._images(base), self.paths)
-        points[:, 1:] = augmented.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(1, 2)
-        on_paths = points[:, 1:].unflatten(1, (directions, steps))
-        with_base = torch.cat([base[:, None, None].expand(-1, directions, 1, -1), on_paths], dim=2)
-        return points, segment_lengths(with_base / self.normalised.std)
+        augmented = augmented.permute(0, 1, 2, 4, 5, 3).flatten(3)
+        lengths = []
+        for path in augmented.split(1, dim=1):  # one at a time stays near the caches
+            points = torch.cat([base[:, None, None], path], dim=2).div_(self.normalised.std)
+            lengths.append(segment_lengths(points))
+        return augmented, torch.cat(lengths, dim=1)
 
     def _coefficients(self, sample_ids: torch.Tensor) -> torch.Tensor:
         """Return the samples' jitters times the step: [n, M, 3]."""
@@ -271,7 +276,6 @@ class _Engine:
             points=found.points[::each],
             labels=labels,
             logits=found.logits[::each],
-            loss=found.loss[::each],
             gradient=gradient[:, 0],
             tangent_gradients=gradient[:, 1:],
         )
@@ -279,29 +283,25 @@ class _Engine:
     def _integrate(
         self, measured: Measure, values: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
-        """Return a measure over all volumes, [n, K+1], from its values at points [n, 1 + P K]."""
-        if self.paths is None:
-            return values
-        base = values[:, :1, None].expand(-1, self.paths.directions, 1)
-        along = values[:, 1:].unflatten(1, (self.paths.directions, -1))
-        along = torch.cat([base, along], dim=2)
+        """Return a measure over all volumes, [n, K+1].
+
+        Args:
+            values: at the n base images, then at the points of their paths, [n + n P K].
+            lengths: of segments, [n, P, K].
+        """
+        base, along = values.split([len(lengths), lengths.numel()])
+        starts = base[:, None, None].expand(-1, lengths.shape[1], 1)
+        along = torch.cat([starts, along.view_as(lengths)], dim=2)
         if not measured.squared:
             return volume_integrals(along, lengths)
         integrals = volume_integrals(along.sqrt(), lengths) ** 2
-        integrals[:, 0] = values[:, 0]
+        integrals[:, 0] = base
         return integrals
 
     def _images(self, flat: torch.Tensor) -> torch.Tensor:
         """View flat images [n, H W C] as [n, C, H, W]."""
         channels, height, width = self.shape
         return flat.view(-1, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _even_split(count: int, size: int) -> Iterator[slice]:
-    """Split 0..count into parts of nearly equal length, none longer than `size`."""
-    parts = -(-count // size)
-    for part in range(parts):
-        yield slice(count * part // parts, count * (part + 1) // parts)
 
 
 def _first_volumes(paths: Paths, volumes: int | None) -> Paths | None:

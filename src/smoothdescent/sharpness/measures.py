@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from smoothdescent.errors import UserError
+from smoothdescent.networks.compiled import kernels_on
 from smoothdescent.sharpness.gradients import Evaluation
 from smoothdescent.sharpness.precision import wide_dtype
 
@@ -127,21 +128,29 @@ def crossentropy(evaluation: Evaluation) -> torch.Tensor:
 @register_measure("jacobian_norm")
 def jacobian_norm(evaluation: Evaluation) -> torch.Tensor:
     """Return the Frobenius norm of the loss's gradient in the normalised image (equation 1)."""
-    return _norm(evaluation.gradient)
+    gradient = evaluation.gradient
+    return _distance(gradient[:, None], torch.zeros_like(gradient[:1]))
 
 
 @register_measure("hessian_sumsq", tangent=True, squared=True)
 def hessian_sumsq(evaluation: Evaluation) -> torch.Tensor:
     """Return sum_m ||J(x) - J(x + delta u_m)||^2, equation 5 without its constants."""
-    difference = evaluation.tangent_gradients - evaluation.gradient[:, None]
-    return _norm(difference) ** 2
+    return _distance(evaluation.tangent_gradients, evaluation.gradient) ** 2
 
 
-def _norm(x: torch.Tensor) -> torch.Tensor:
-    """Return the Euclidean norm of each entry, summed in float64: tiny squares must not vanish.
+def _distance(gradients: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
+    """Return the root of the sum over M of the squared distances of gradients from an origin.
+
+    Summed in float64: tiny squares must not vanish.
 
     Args:
-        x: [N, ...].
+        gradients: [N, M, C, H, W].
+        origins: [N, C, H, W], or [1, C, H, W] for all.
     """
-    dims = tuple(range(1, x.ndim))
-    return torch.linalg.vector_norm(x, dim=dims, dtype=wide_dtype(x.device))
+    if compiled := kernels_on("measuring", gradients, origins):
+        # Views, where images are channels-last.
+        gradients, origins = (x.movedim(-3, -1).flatten(-3) for x in (gradients, origins))
+        origins = origins[:, None].expand_as(gradients)
+        return compiled.squared_distances(gradients, origins).sum(dim=1).sqrt()
+    wide = wide_dtype(gradients.device)
+    return torch.linalg.vector_norm(gradients - origins[:, None], dim=(1, 2, 3, 4), dtype=wide)

@@ -160,6 +160,7 @@ def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]
     """
     import torch
 
+    from smoothdescent.networks.compiled import kernels_on
     from smoothdescent.sharpness.precision import wide_dtype
 
     count, channels, height, width = images.shape
@@ -175,18 +176,23 @@ def svd_images(images: torch.Tensor, directions: int, strengths: Sequence[float]
             f"{erased[-1] + directions - 1} smallest singular values of a channel, but images of "
             f"{height}x{width} pixels have {rank}"
         )
-    wide = images.to(wide_dtype(images.device))
+    wide = images.to(wide_dtype(images.device), memory_format=torch.contiguous_format)
     u, s, vh = torch.linalg.svd(wide, full_matrices=False)  # [N,C,H,r], [N,C,r], [N,C,r,W]
     # Vectors of zeros may be NaN on a GPU, where a product with zero would keep them.
     kept = s > rank * torch.finfo(s.dtype).eps * s[..., :1]
     us = torch.where(kept[..., None, :], u * s[..., None, :], 0)
     vh = torch.where(kept[..., None], vh, 0)
     result = images.new_empty(count, directions, len(erased), height, width, channels)
+    if compiled := kernels_on("measuring", images):
+        compiled.erase(wide, us, vh, erased, result)
+        return result.permute(0, 1, 2, 5, 3, 4)
     for p in range(directions):
+        left, stop = wide, rank - p
         for k, strength in enumerate(erased):
-            indices = slice(rank - strength - p, rank - p)
-            removed = us[..., indices] @ vh[..., indices, :]
-            result[:, p, k] = (wide - removed).permute(0, 2, 3, 1)
+            # A strength erases what the one before it does, and these.
+            more = slice(rank - p - strength, stop)
+            left, stop = left - us[..., more] @ vh[..., more, :], more.start
+            result[:, p, k] = left.permute(0, 2, 3, 1)
     return result.permute(0, 1, 2, 5, 3, 4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # `devices.keep_pages` keeps.
 CPU_INPUTS = range(16, 201)
 CPU_SAVED_BYTES = 48 * 2**20
+# Compiled kernels store nothing for each input: as many as hide what surrounds a call, and fit in
+# the caches together with their gradients.
+COMPILED_BYTES = 8 * 2**20
 # On a GPU, enough inputs to hide the launches of the narrowest networks.
 GPU_INPUTS = 8192
 
@@ -83,6 +87,7 @@ def plan(
     image_bytes: int,
     points_per_sample: int,
     inputs_per_point: int,
+    block: int = 1,
 ) -> Plan:
     """Choose the sizes of batches so that the engine's tensors stay within a budget.
 
@@ -94,6 +99,7 @@ def plan(
         image_bytes: one image in the working precision.
         points_per_sample: 1 + P K.
         inputs_per_point: 1 + M, or 1 without tangent points.
+        block: inputs that compiled kernels evaluate at once, fewer take as long; 1 for PyTorch's.
 
     Raises:
         UserError: the budget does not hold one sample and one network input.
@@ -109,14 +115,20 @@ def plan(
         raise UserError(
             f"memory is {budget} bytes; this network and image size need at least {smallest}"
         )
-    if device.type == "cpu":
+    if block > 1:
+        wanted = COMPILED_BYTES // image_bytes
+    elif device.type == "cpu":
         wanted = CPU_SAVED_BYTES // max(1, saved_bytes)
         wanted = min(max(wanted, CPU_INPUTS[0]), CPU_INPUTS[-1])
     else:
         wanted = GPU_INPUTS
     inputs = max(1, min(wanted, (budget // 2 - 2 * fixed_bytes) // per_input))
     points = max(1, min(inputs // inputs_per_point, budget // 4 // per_point))
-    # A few groups of points per chunk, so that the groups of a chunk are of nearly equal size.
+    # A few groups of points per chunk, so that a smaller last one matters little.
     samples = -(-4 * points // points_per_sample)
+    # In whole blocks, as far as there is room.
+    whole = block // math.gcd(block, inputs_per_point)
+    points -= points % whole if points > whole else 0
+    samples = -(-samples // whole) * whole
     samples = max(1, min(samples, budget // 4 // per_sample))
     return Plan(inputs, points, samples)

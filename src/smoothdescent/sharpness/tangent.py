@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from smoothdescent.errors import UserError
+from smoothdescent.networks.compiled import kernels_on
 from smoothdescent.randomness import sample_uniforms
 
 # Luma weights of ITU-R BT.601 as torchvision rounds them: their sum is 0.9999.
@@ -168,7 +169,10 @@ class NormalisedImages:
             [N, 1 + M, D].
         """
         count, size = images.shape
-        weights = images.new_tensor(_grey_weights(self.channels))
+        weights = _grey_weights(self.channels)
+        if compiled := kernels_on("measuring", images, coefficients):
+            return compiled.with_tangents(images, coefficients, self.mean, self.std, weights)
+        weights = images.new_tensor(weights)
         grey = images.view(count, -1, self.channels) @ weights  # [N, H W]
         basis = images.new_empty(count, 3, size)
         basis[:, 0] = images

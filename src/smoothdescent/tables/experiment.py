@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import made_again, read_table, sha256_file, table_metadata
+from smoothdescent.files import (
+    made_again,
+    read_bytes,
+    read_table,
+    sha256_bytes,
+    table_metadata,
+)
 from smoothdescent.tables.columns import (
     HISTORY_COLUMNS,
     KEYS,
@@ -189,18 +195,18 @@ def read_tables(folder: str | Path) -> ExperimentTables:
             is put aside.
     """
     paths = {table: Path(folder) / f"{table}.parquet" for table in ("history", "sharpness")}
-    history = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"])
-    sharpness = _read(paths["sharpness"], SHARPNESS_KEYS)
+    history, sha256 = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"])
+    sharpness, sharpness_sha256 = _read(paths["sharpness"], SHARPNESS_KEYS)
     said = {
         "history": table_metadata(history.schema),
         "sharpness": table_metadata(sharpness.schema),
     }
     sources = {
-        table: {"sha256": sha256_file(path), "config_hash": said[table]["config_hash"]}
-        for table, path in paths.items()
+        table: {"sha256": checksum, "config_hash": said[table]["config_hash"]}
+        for table, checksum in (("history", sha256), ("sharpness", sharpness_sha256))
     }
     gathered_with = json.loads(said["sharpness"]["companions"])["history.parquet"]
-    if gathered_with != sources["history"]["sha256"]:
+    if gathered_with != sha256:
         with made_again(paths["sharpness"]):
             raise UserError(f"{paths['sharpness']} was not gathered together with its history")
     return ExperimentTables(
@@ -217,13 +223,15 @@ def read_tables(folder: str | Path) -> ExperimentTables:
     )
 
 
-def _read(path: Path, columns: Sequence[str]) -> pa.Table:
+def _read(path: Path, columns: Sequence[str]) -> tuple[pa.Table, str]:
+    """Return a table and the checksum of its file."""
     with made_again(path):
-        table = read_table(path, expected={"table": path.stem})
+        content = read_bytes(path, "Parquet file")
+        table = read_table(path, expected={"table": path.stem}, content=content)
         missing = [name for name in columns if name not in table.column_names]
         if missing:
             raise UserError(f"{path} has no column {missing[0]!r}")
-        return table
+        return table, sha256_bytes(content)
 
 
 def over_seeds(frame: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:

@@ -23,8 +23,10 @@ from smoothdescent.files import (
     canonical_json,
     fingerprint,
     put_aside,
+    read_bytes,
     read_metadata,
     remove_unfinished,
+    sha256_bytes,
     sha256_file,
     write_json,
     write_table,
@@ -117,7 +119,8 @@ def check_snapshot(
     Raises:
         UserError: it is not.
     """
-    found, checksum = read_metadata(path, expected), sha256_file(path)
+    content = read_bytes(path, "safetensors file")
+    found, checksum = read_metadata(path, expected, content), sha256_bytes(content)
     if (wanted := named.get(expected["epoch"], checksum)) != checksum:
         raise UserError(
             f"{path} is not what its run was trained to: its checksum is {checksum[:16]}, the "
