@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from smoothdescent.errors import UserError
+from smoothdescent.kernels.batch_norm import ConvNorm
 from smoothdescent.networks.contract import IMAGES, check_evaluation, describe_error
 from smoothdescent.sharpness.precision import full_precision, wide_dtype
 
@@ -150,6 +151,11 @@ def freeze(
     """
     _check_weights(network)
     module = _copy(network).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    if hasattr(module, "choose_kernels"):
+        module.choose_kernels()
+    for part in module.modules():
+        if isinstance(part, ConvNorm):
+            part.fold()
     layout, other = torch.channels_last, torch.contiguous_format
     try:
         logits, saved, fixed = _probe(module, example, layout)
@@ -173,8 +179,6 @@ def freeze(
             f"network {type(network).__name__} returned {found} for one image; expected logits of "
             "shape [1, classes]"
         )
-    if hasattr(module, "choose_kernels"):
-        module.choose_kernels()
     return FrozenNetwork(module.to(memory_format=layout), layout, logits.shape[1], saved, fixed)
 
 
