@@ -1,4 +1,4 @@
-"""What networks with compiled kernels share: which kernels they use, and when."""
+"""What networks with kernels of this program share: which kernels they use, and when."""
 
 from __future__ import annotations
 

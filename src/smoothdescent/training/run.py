@@ -56,7 +56,8 @@ class Run:
 
         On a GPU 'fused' ones or 'torch', and the memory layout, as in 'torch, channels-last'.
         """
-        kernels = getattr(self.network, "kernels", "torch")
+        has_several = hasattr(self.network, "choose_kernels")
+        kernels = self.network.kernels if has_several else "torch"
         if self.running.device.type != "cuda":
             return kernels
         layout = next(name for name, layout in LAYOUTS.items() if layout == self.layout)
