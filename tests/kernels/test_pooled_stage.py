@@ -22,6 +22,7 @@ def stage(monkeypatch):
     monkeypatch.delitem(sys.modules, NAME, raising=False)
     compiled.kernels.cache_clear()
     yield importlib.import_module(NAME)
+    sys.modules.pop(NAME)
     compiled.kernels.cache_clear()
 
 

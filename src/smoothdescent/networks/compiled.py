@@ -11,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from smoothdescent.progress import log
+
 COMPILED, FUSED, TORCH = "compiled", "fused", "torch"  # kernels
 
 
@@ -111,5 +113,6 @@ def kernels(name: str) -> ModuleType | None:
     """Import kernels; None without numba or Triton, whose import takes long."""
     try:
         return importlib.import_module(f"smoothdescent.kernels.{name}")
-    except ImportError:  # PyTorch's kernels do the same more slowly
+    except ImportError as error:
+        log(f"kernels.{name} is not used, PyTorch's kernels do the same more slowly: {error}")
         return None
