@@ -61,11 +61,11 @@ def test_its_parts_are_there_and_its_study_is_valid(check, tmp_path, cifar10):
 
 def test_its_study(check, tmp_path, capsys):
     """On a CPU, and smaller."""
-    study = tiny_study(seeds=[0, 1], measure={"samples": 20})
+    study = tiny_study(widths=[33], seeds=[0, 1], measure={"samples": 20})
     study = study.model_copy(update={"experiments": {NAME: study.experiments[NAME]}})
     check.run_study(study, tmp_path, "cpu")
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[:2] for row in rows[1:]] == [[NAME, "w2_s0"], [NAME, "w2_s1"]]
+    assert [row[:2] for row in rows[1:]] == [[NAME, "w33_s0"], [NAME, "w33_s1"]]
     assert all(0 <= float(row[3]) <= 1 for row in rows[1:])
 
 
