@@ -27,7 +27,7 @@ from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import evaluation_row, train
 from smoothdescent.training.folder import RunFolder, StopRequest
 from smoothdescent.training.run import new_run
-from smoothdescent.training.step import Step
+from smoothdescent.training.step import Step, choose_kernels
 
 BATCH, EVALUATE_EVERY, AUTOSAVE_MINUTES = 128, 10, 5
 EPOCHS, IMAGES, SAVES = 4000, 49000, 26
@@ -70,6 +70,7 @@ def report(width: int, images: int, device: torch.device) -> None:
     shape = {"num_classes": CLASSES, "image_size": SIZE}
     run = new_run(experiment, width=width, seed=0, device=device, **shape)
     run.history.append({"epoch": 0})
+    choose_kernels(run, data, experiment, width=width, **shape)
     step = Step(run, data, experiment)
     listener = StopRequest().listener()
 
@@ -77,15 +78,15 @@ def report(width: int, images: int, device: torch.device) -> None:
         train(run, data, experiment, seed=0, until=run.epoch + 1, evaluate_at=set(), step=step)
 
     with tempfile.TemporaryDirectory() as temporary, Lease(Path(temporary) / "run") as lease:
-        folder = RunFolder(Path(temporary) / "run", {}, "", lease)
+        folder = RunFolder(Path(temporary) / "run", {}, {}, lease)
 
         def looks() -> None:
             for _ in range(100):
-                folder.save_if_due(run, listener, AUTOSAVE_MINUTES)
+                folder.save_if_due(run, folder.state, listener, AUTOSAVE_MINUTES)
 
         def save() -> None:
             folder.save_snapshot(run)
-            folder.save_progress(run)
+            folder.save_state(run, folder.state)
 
         parts = (epoch, lambda: evaluation_row(run, data), looks, save)
         turns = [[clocked(part, device) for part in parts] for _ in range(1 + TURNS)][1:]

@@ -42,7 +42,7 @@ from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
 from smoothdescent.training.run import new_run
-from smoothdescent.training.step import Step, faster_layout
+from smoothdescent.training.step import Step, choose_kernels
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 SHIFT = 4
@@ -245,8 +245,7 @@ def engine_loop(
     data = training_data(family, args, steps, device)
     shape = {"num_classes": CLASSES, "image_size": args.image_size}
     run = new_run(experiment, width=width, seed=0, device=device, **shape)
-    if device.type == "cuda":
-        run.choose_kernels(faster_layout(data, experiment, width=width, **shape))
+    choose_kernels(run, data, experiment, width=width, **shape)
     run.history.append({"epoch": 0})  # else the untrained network is evaluated
     step = Step(run, data, experiment)
 

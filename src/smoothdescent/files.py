@@ -116,7 +116,9 @@ WRITE_FAULTS = {
     errno.EACCES: "permission denied",
     errno.ENOTDIR: "a folder of this path is a file",
     errno.EFBIG: "the file is too large for the file system or the user's limit",
-    **dict.fromkeys(TOO_MANY_FILES, "too many files are open; raise the limit that `ulimit -n` shows"),
+    **dict.fromkeys(
+        TOO_MANY_FILES, "too many files are open; raise the limit that `ulimit -n` shows"
+    ),
 }
 
 

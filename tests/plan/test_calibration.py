@@ -8,6 +8,7 @@ from training.tiny import NAME, Files, tiny_study
 
 from smoothdescent.cli import main
 from smoothdescent.files import canonical_json
+from smoothdescent.plan import calibration
 from smoothdescent.plan.calibration import chosen_widths, timed
 from smoothdescent.plan.forecast import Calibration
 
@@ -33,7 +34,12 @@ def test_timing_is_a_median_without_the_first_call():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [{"name": "sgd", "learning_rate": 0.01}, {"name": "adam"}])
-def test_the_command(tmp_path, capsys, optimizer):
+def test_the_command(tmp_path, capsys, monkeypatch, optimizer):
+    chosen = []
+    choose = calibration.choose_kernels
+    monkeypatch.setattr(
+        calibration, "choose_kernels", lambda *a, **b: (chosen.append(b["width"]), choose(*a, **b))
+    )
     changes = {"optimizer": {"learning_rate": 0.01} | optimizer, "widths": [1, 8, 64]}
     changes |= {"augmentation": {"shift": 1}} if optimizer["name"] == "adam" else {}
     study = tiny_study(**changes)
@@ -48,7 +54,7 @@ def test_the_command(tmp_path, capsys, optimizer):
     main([str(word) for word in words])
     assert NAME in capsys.readouterr().out
     costs = Calibration.load(tmp_path / "costs.json").experiments[NAME]
-    assert costs.widths == [1, 8, 64] and costs.train_samples == 100
+    assert chosen == costs.widths == [1, 8, 64] and costs.train_samples == 100
     assert costs.parameters == sorted(costs.parameters)
     for column in (costs.train, costs.evaluate, costs.point, costs.volumes):
         assert len(column) == 3 and min(column) > 0

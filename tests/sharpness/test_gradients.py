@@ -10,8 +10,10 @@ from sharpness.references import (
     smooth,
 )
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from smoothdescent.errors import UserError
+from smoothdescent.kernels.batch_norm import ConvNorm
 from smoothdescent.networks.registry import build
 from smoothdescent.sharpness import full_precision, input_gradients
 from smoothdescent.sharpness.gradients import FrozenNetwork, _seconds, freeze
@@ -82,13 +84,29 @@ def test_stored_bytes_leave_out_the_weights():
 
 
 def test_weights_that_are_computed_are_counted_once():
-    """A ResNet folds batch norm into its convolutions: more than 40 MB that no image adds to."""
-    network = build("resnet18", width=64, num_classes=10, image_size=16)
-    frozen = freeze(network, CPU, torch.float32, torch.rand(1, 3, 16, 16))
-    convolutions = sum(p.numel() for p in network.parameters() if p.ndim == 4)
-    assert 4 * convolutions <= frozen.fixed_bytes < 4.1 * convolutions
-    activations = frozen.saved_bytes
-    assert 0 < activations < 2 * 2**20
+    network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    weight_norm(network[0])
+    frozen = freeze(network, CPU, torch.float32, torch.rand(1, 3, 8, 8))
+    weights, activations = 4 * network[0].weight.numel(), 4 * 64 * 36
+    assert weights <= frozen.fixed_bytes < 1.1 * weights
+    assert activations <= frozen.saved_bytes < 2 * activations
+
+
+def test_batch_norm_is_folded_once(monkeypatch):
+    """A ResNet stores activations alone, and computes what it did when it folded each time."""
+    network = build("resnet18", width=13, num_classes=10, image_size=8)  # too wide to be compiled
+    points, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
+    for _ in range(3):
+        network.train()(points)
+    found = freeze(network, CPU, torch.float32, points[:1])
+    monkeypatch.setattr(ConvNorm, "fold", lambda part: None)
+    expected = freeze(network, CPU, torch.float32, points[:1])
+    assert found.fixed_bytes == 0 < expected.fixed_bytes
+    assert found.saved_bytes == expected.saved_bytes
+    for each in ("logits", "loss", "gradient"):
+        values = (getattr(f.evaluate(points, labels, 3), each) for f in (found, expected))
+        assert torch.equal(*values)
+    assert not network.stem.folded
 
 
 def test_infinite_logits_of_compiled_networks_are_refused():

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from smoothdescent.files import read_metadata
 from smoothdescent.networks.weights import load_tensors
 from smoothdescent.training.engine import train
 from smoothdescent.training.run import LAYOUTS
-from smoothdescent.training.step import WARM_UP, Step, own_stream
+from smoothdescent.training.step import GPU_KERNELS, WARM_UP, Step, own_stream
 
 pytestmark = pytest.mark.gpu
 
@@ -34,9 +35,11 @@ def experiment_of(network="convnet", **changes):
     return tiny_study(**changes).experiments[NAME]
 
 
-def trained(experiment, device="cuda"):
+def trained(experiment, device="cuda", kernels="torch, channels-last"):
     """Train 50 images in batches of 16 and one of 2, and return the run and its step."""
     data, run = data_on(device), start(experiment, device)
+    run.choose_kernels(kernels)
+    assert run.kernels == kernels
     step = Step(run, data, experiment)
     train(run, data, experiment, seed=0, until=EPOCHS, evaluate_at=set(), step=step)
     return run, step
@@ -57,8 +60,46 @@ def test_captured_as_launched_one_by_one(network, precision, augmented, monkeypa
     for name, tensor in run.network.state_dict().items():
         atol = TOLERANCE[precision] * float(expected[name].abs().max())
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=atol, msg=name)
-    losses = [[row["train_loss"] for row in r.history[1:]] for r in (run, eager)]
-    assert losses[0] == pytest.approx(losses[1], rel=10 * TOLERANCE[precision])
+    assert losses(run) == pytest.approx(losses(eager), rel=10 * TOLERANCE[precision])
+
+
+def losses(run):
+    return [row["train_loss"] for row in run.history[1:]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_stages_in_one_kernel(precision, layout):
+    """Captured, against PyTorch's modules, alone and in four runs side by side."""
+    experiment = experiment_of(precision=precision)
+    expected, _ = trained(experiment)
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: trained(experiment, kernels=f"fused, {layout}"), range(4)))
+    for run, step in [trained(experiment, kernels=f"fused, {layout}"), *runs]:
+        assert step._graphs.keys() == {16, 2}
+        assert losses(run) == pytest.approx(losses(expected), rel=10 * TOLERANCE[precision])
+        evaluations = [r.history[-1]["test_loss"] for r in (run, expected)]
+        assert evaluations[0] == pytest.approx(evaluations[1], rel=10 * TOLERANCE[precision])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "window"), [(1, 1), (24, 2), (16, 8)])
+def test_one_kernel_against_the_modules(channels, window, dtype, layout):
+    from smoothdescent.kernels.pooled_stage import bias_pool_relu
+
+    x = torch.randn(130, channels, 16, 16).to("cuda", dtype, memory_format=layout).requires_grad_()
+    bias = torch.randn(channels, device="cuda", requires_grad=True)
+    y = bias_pool_relu(x, bias, window)
+    assert y.dtype == dtype and y.is_contiguous(memory_format=layout)
+    found = [y.float(), *torch.autograd.grad(y.float().square().sum(), [x, bias])]
+    wide = x.float() + bias[:, None, None]
+    y = torch.relu(torch.nn.functional.max_pool2d(wide, window)).to(dtype)
+    expected = [y.float(), *torch.autograd.grad(y.float().square().sum(), [x, bias])]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-4
+        )
 
 
 def test_a_network_that_reads_back_trains_on(monkeypatch, capsys):
@@ -110,14 +151,16 @@ def test_the_second_gpu():
 
 @pytest.fixture
 def commands(tmp_path):
-    """A function that trains runs in a process of its own, with kernels that repeat every bit."""
+    """A function that starts trainings, of a folder's tag and runs, each in its own process."""
 
-    def run(tag, *runs, **changes):
+    def run(*jobs, **changes):
         study = tiny_study(widths=[2, 3], seeds=[0, 1], precision="tf32", **changes)
         files = Files(tmp_path, study)
         more = ["--device", "cuda", "--deterministic"]
-        subprocess.run([*files.command(*runs, tag=tag), *more], check=True)
-        return tmp_path / f"runs{tag}"
+        processes = [
+            subprocess.Popen([*files.command(*runs, tag=tag), *more]) for tag, *runs in jobs
+        ]
+        assert {process.wait() for process in processes} == {0}
 
     return run
 
@@ -126,16 +169,17 @@ RUNS = ["w2_s0", "w2_s1", "w3_s0", "w3_s1"]
 
 
 @pytest.mark.parametrize("network", FAMILIES)
-def test_every_bit_is_repeated(commands, network):
+def test_every_bit_is_repeated(commands, network, tmp_path):
     """By another process, by runs one after the other, and by a run that was cut off."""
     changes = {"network": network, "optimizer": FAMILIES[network]}
-    together = commands("-together", *RUNS, **changes)
-    assert contents(together) == contents(commands("-again", *RUNS, **changes))
-    for run in RUNS:
-        alone = commands("-alone", run, **changes)
-    assert contents(together) == contents(alone)
+    jobs = [["-together", *RUNS], ["-again", *RUNS], *(["-alone", run] for run in RUNS)]
+    commands(*jobs, **changes)
+    together, again, alone, resumed = (
+        tmp_path / f"runs-{tag}" for tag in ("together", "again", "alone", "resumed")
+    )
+    assert contents(together) == contents(again) == contents(alone)
     for epochs in (3, 6):
-        resumed = commands("-resumed", RUNS[0], epochs=epochs, **changes)
+        commands(["-resumed", RUNS[0]], epochs=epochs, **changes)
     last = f"{RUNS[0]}/snapshots/e6.safetensors"
     expected, found = load_tensors(together / last)[0], load_tensors(resumed / last)[0]
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
@@ -148,7 +192,7 @@ def test_the_memory_layout_is_chosen_once_and_kept(tmp_path):
         subprocess.run([*files.command("w2_s0"), "--device", "cuda"], check=True)
     metadata = read_metadata(tmp_path / "runs/w2_s0/history.parquet")
     (condition,) = json.loads(metadata["conditions"])
-    assert condition["kernels"] in LAYOUTS
+    assert condition["kernels"] in GPU_KERNELS
     assert condition["deterministic"] is False and condition["cudnn"]
 
 

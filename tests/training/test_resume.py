@@ -19,7 +19,7 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import read_metadata, read_table
 from smoothdescent.lease import Lease
 from smoothdescent.networks.weights import load_tensors, read_weights_metadata, save_tensors
-from smoothdescent.training import engine
+from smoothdescent.training import engine, trainer
 from smoothdescent.training.folder import RunFolder, Stopped, StopRequest
 from smoothdescent.training.run import new_run
 
@@ -191,6 +191,22 @@ def test_products_are_made_again(files, monkeypatch, capsys, damage, product, ep
     assert after == before
     assert len(kept) == there
     assert ("it is kept as" in capsys.readouterr().err) == there or product == "history"
+
+
+def test_kernels_are_timed_for_a_run_that_begins_alone(files, monkeypatch):
+    """With a stand-in for what a GPU does then."""
+    begun = []
+    monkeypatch.setattr(trainer, "choose_kernels", lambda run, *_, **sizes: begun.append(run.epoch))
+    files.train()
+    assert begun == [0]
+    files.train()  # is finished
+    (files.folder / "runs/w2_s0/snapshots/e1.safetensors").unlink()
+    files.train()  # trains again from the beginning, as the run did
+    assert begun == [0]
+    (files.folder / "runs/w2_s0/state.safetensors").unlink()
+    (files.folder / "runs/w2_s0/history.parquet").unlink()
+    files.train()
+    assert begun == [0, 0]
 
 
 def test_a_run_without_state_is_trained_anew_and_keeps_its_products(files, monkeypatch):

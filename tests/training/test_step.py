@@ -19,7 +19,7 @@ from smoothdescent.training.augmentation import crop, draw_crops, pad
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
 from smoothdescent.training.run import LAYOUTS, new_run
-from smoothdescent.training.step import WARM_UP, Step, faster_layout, own_stream
+from smoothdescent.training.step import WARM_UP, Step, fastest_kernels, own_stream
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 SHIFT = 2
@@ -246,5 +246,18 @@ def test_memory_layouts_train_the_same(network, width, tmp_path, one_thread):
                 assert all(t.is_contiguous(memory_format=memory_format) for t in [other, *buffers])
     losses = [[row["train_loss"] for row in run.history[1:]] for run in runs.values()]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
-    shape = {"width": width, "num_classes": 10, "image_size": 8}
-    assert faster_layout(data, experiment, **shape) in LAYOUTS
+
+
+def test_the_fastest_kernels_are_found_once(monkeypatch, tmp_path):
+    cache = pytest.importorskip("smoothdescent.kernels.cache")
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    sizes = {"width": 2, "num_classes": 10, "image_size": 8}
+    names = [f"torch, {layout}" for layout in LAYOUTS]
+    found = []
+    for changes in ({}, {"precision": "bfloat16"}):
+        experiment = tiny_study(network="training.networks:plain", **changes).experiments[NAME]
+        found.append(fastest_kernels(names, data_on("cpu"), experiment, **sizes))
+        with monkeypatch.context() as context:
+            context.setattr(step_module, "new_run", None)  # nothing is timed again
+            assert fastest_kernels(names, data_on("cpu"), experiment, **sizes) == found[-1]
+    assert {*found} <= {*names} and len(list(tmp_path.iterdir())) == 2

@@ -37,6 +37,7 @@ class ConvNorm(nn.Module):
             before, after, size, stride // self.skip, size // 2, bias=False
         )
         self.norm = nn.BatchNorm2d(after)
+        self.folded = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [N, before, H, W] to [N, after, H / stride, W / stride]."""
@@ -46,14 +47,23 @@ class ConvNorm(nn.Module):
         if norm.training:
             x = convolution(x)
             return _train_norm(x, norm) if _slow_in_pytorch(x) else norm(x)
+        weight, bias = (self.weight, self.bias) if self.folded else self._fold()
+        return functional.conv2d(x, weight, bias, convolution.stride, convolution.padding)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Compute the weights of evaluations once, for a network that is trained no more."""
+        weight, bias = self._fold()
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.folded = True
+
+    def _fold(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weights and the bias of the convolution with batch norm in it."""
+        norm = self.norm
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return functional.conv2d(
-            x,
-            convolution.weight * scale[:, None, None, None],
-            norm.bias - norm.running_mean * scale,
-            convolution.stride,
-            convolution.padding,
-        )
+        weight = self.convolution.weight * scale[:, None, None, None]
+        return weight, norm.bias - norm.running_mean * scale
 
 
 def _slow_in_pytorch(x: torch.Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""What networks with compiled kernels share: which kernels they use, and when."""
+"""What networks with kernels of this program share: which kernels they use, and when."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-COMPILED, TORCH = "compiled", "torch"  # kernels
+from smoothdescent.progress import log
+
+COMPILED, FUSED, TORCH = "compiled", "fused", "torch"  # kernels
 
 
 class Compilable(nn.Module):
@@ -42,6 +44,9 @@ class Compilable(nn.Module):
             wanted: those that a run was begun with. It keeps to them, because others round
                 differently, unless this process lacks them.
         """
+        if wanted == FUSED and self._can_be_fused():
+            self.kernels = FUSED
+            return
         compiled = self._can_be_compiled() and wanted != TORCH
         if compiled and wanted != COMPILED:
             compiled = kernels(self.KERNELS).are_faster(self, self._image_size)
@@ -85,12 +90,20 @@ class Compilable(nn.Module):
         step = kernels(self.KERNELS).TrainingStep
         return step(self, optimizer) if step.can_take(self, optimizer) else None
 
+    def _can_be_fused(self) -> bool:
+        """Return whether a GPU has `FUSED` kernels for the network; most have none."""
+        return False
+
+    def _is_as_built(self) -> bool:
+        return repr(self) == self._as_built and not any(
+            module._forward_hooks or module._forward_pre_hooks for module in self.modules()
+        )
+
     def _can_be_compiled(self) -> bool:
         """Return whether the network is still as it was built, and in a process of one thread."""
         weight = self.linear.weight
         return (
-            repr(self) == self._as_built
-            and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
+            self._is_as_built()
             and self._width <= self.WIDEST_COMPILED
             and weight.device.type == "cpu"
             and weight.dtype in (torch.float32, torch.float64)
@@ -110,8 +123,9 @@ def kernels_on(name: str, *tensors: torch.Tensor) -> ModuleType | None:
 
 @functools.cache
 def kernels(name: str) -> ModuleType | None:
-    """Import compiled kernels; None without numba, whose import takes long."""
+    """Import kernels; None without numba or Triton, whose import takes long."""
     try:
         return importlib.import_module(f"smoothdescent.kernels.{name}")
-    except ImportError:  # PyTorch's kernels do the same more slowly
+    except ImportError as error:
+        log(f"kernels.{name} is not used, PyTorch's kernels do the same more slowly: {error}")
         return None

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from smoothdescent.errors import UserError
-from smoothdescent.networks.compiled import Compilable
+from smoothdescent.networks.compiled import FUSED, Compilable, kernels
 
 SMALLEST_IMAGE = 8  # three 2x2 poolings leave one pixel
 
@@ -54,6 +55,8 @@ class ConvNet(Compilable):
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Do the same with PyTorch's kernels."""
+        if self.kernels == FUSED:
+            return self._fused_layers(x)
         first, second, third, fourth = self.convolutions
         # Pooling before ReLU is the same function as after it, with a quarter of the ReLUs.
         x = torch.relu(first(x))
@@ -61,6 +64,25 @@ class ConvNet(Compilable):
         x = torch.relu(self.pool(third(x)))
         x = torch.relu(self.last_pool(fourth(x)))
         return self.linear(x.flatten(1))
+
+    def _fused_layers(self, x: torch.Tensor) -> torch.Tensor:
+        fused = kernels("pooled_stage").bias_pool_relu
+        windows = (1, self.pool.kernel_size, self.pool.kernel_size, self.last_pool.kernel_size)
+        for convolution, window in zip(self.convolutions, windows, strict=True):
+            x = functional.conv2d(x, convolution.weight, padding=1)
+            x = fused(x, convolution.bias, window)
+        return self.linear(x.flatten(1))
+
+    def _can_be_fused(self) -> bool:
+        weight = self.linear.weight
+        return (
+            type(self) is ConvNet
+            and self._is_as_built()
+            and weight.is_cuda
+            and weight.dtype == torch.float32
+            and kernels("pooled_stage") is not None
+            and kernels("pooled_stage").can_be_used(weight.device)
+        )
 
     def _can_be_compiled(self) -> bool:
         return type(self) is ConvNet and super()._can_be_compiled()

@@ -21,7 +21,7 @@ from smoothdescent.training.data import TrainingData
 from smoothdescent.training.engine import train
 from smoothdescent.training.evaluation import evaluate
 from smoothdescent.training.run import Run, new_run
-from smoothdescent.training.step import Step
+from smoothdescent.training.step import Step, choose_kernels
 
 MOST_WIDTHS = 5
 BATCHES = 8  # of an epoch of the calibration
@@ -42,20 +42,15 @@ def calibrate(
     """
     widths = chosen_widths(experiment.widths)
     size = experiment.data.image_size or store.image_size
+    sizes = {"num_classes": store.num_classes, "image_size": size}
+    data = random_data(experiment, store.num_classes, size, device)
     columns: dict[str, list[float]] = {name: [] for name in ("train", "evaluate")}
     columns |= {"point": [], "volumes": []}
     parameters = []
     for width in widths:
-        run = new_run(
-            experiment,
-            width=width,
-            seed=0,
-            num_classes=store.num_classes,
-            image_size=size,
-            device=device,
-        )
+        run = new_run(experiment, width=width, seed=0, device=device, **sizes)
+        choose_kernels(run, data, experiment, width=width, **sizes)  # as its training will
         parameters.append(count_parameters(run.network))
-        data = random_data(experiment, store.num_classes, size, device)
         columns["train"].append(_training(run, data, experiment, seconds))
         columns["evaluate"].append(
             timed(lambda: evaluate(run.network, data.images, data.labels), device, seconds)  # noqa: B023

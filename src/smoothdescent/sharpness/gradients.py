@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from smoothdescent.errors import UserError
+from smoothdescent.kernels.batch_norm import ConvNorm
 from smoothdescent.networks.contract import (
     IMAGES,
     check_evaluation,
@@ -164,6 +165,11 @@ def freeze(
     """
     _check_weights(network)
     module = _copy(network).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    if hasattr(module, "choose_kernels"):
+        module.choose_kernels()
+    for part in module.modules():
+        if isinstance(part, ConvNorm):
+            part.fold()
     layout, other = torch.channels_last, torch.contiguous_format
     try:
         logits, saved, fixed = _probe(module, example, layout)
@@ -187,10 +193,7 @@ def freeze(
             f"network {type(network).__name__} returned {found} for one image; expected logits of "
             "shape [1, classes]"
         )
-    block = 1
-    if hasattr(module, "choose_kernels"):
-        module.choose_kernels()
-        block = module.evaluated_together(example)
+    block = module.evaluated_together(example) if hasattr(module, "evaluated_together") else 1
     module = module.to(memory_format=layout)
     return FrozenNetwork(module, layout, logits.shape[1], saved, fixed, block)
 

@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Memory layouts of images and weights in which a GPU trains, by what a run records of them.
-LAYOUTS = {
-    "torch, channels-last": torch.channels_last,
-    "torch, channels-first": torch.contiguous_format,
-}
+# Memory layouts of images and weights in which a GPU trains.
+LAYOUTS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
 
 
 @dataclass
@@ -57,26 +54,34 @@ class Run:
     def kernels(self) -> str:
         """Whose kernels compute the network: 'compiled' ones of this program, or 'torch'.
 
-        On a GPU, the layout for which PyTorch chooses them: a key of `LAYOUTS`.
+        On a GPU 'fused' ones or 'torch', and the memory layout, as in 'torch, channels-last'.
         """
-        if self.running.device.type == "cuda":
-            return next(name for name, layout in LAYOUTS.items() if layout == self.layout)
-        return getattr(self.network, "kernels", "torch")
+        has_several = hasattr(self.network, "choose_kernels")
+        kernels = self.network.kernels if has_several else "torch"
+        if self.running.device.type != "cuda":
+            return kernels
+        layout = next(name for name, layout in LAYOUTS.items() if layout == self.layout)
+        return f"{kernels}, {layout}"
 
     def choose_kernels(self, wanted: str | None = None) -> None:
-        """Choose the kernels of a network that has several; see `ConvNet.choose_kernels`."""
-        if self.running.device.type == "cuda":
-            self.lay_out(wanted)
-        elif hasattr(self.network, "choose_kernels"):
-            self.network.choose_kernels(wanted)
+        """Choose the kernels of a network that has several; see `ConvNet.choose_kernels`.
 
-    def lay_out(self, wanted: str | None) -> None:
-        """Lay weights and buffers out for other kernels; before a `Step` is made of the run.
+        Before a `Step` is made of the run.
 
         Args:
-            wanted: a key of `LAYOUTS`; anything else changes nothing.
+            wanted: what `kernels` was; on a GPU, anything that it cannot be there changes nothing.
         """
-        layout = LAYOUTS.get(wanted, self.layout)
+        if self.running.device.type == "cuda":
+            wanted, _, layout = (wanted or "").partition(", ")
+            if layout not in LAYOUTS:
+                return
+            self.lay_out(layout)
+        if hasattr(self.network, "choose_kernels"):
+            self.network.choose_kernels(wanted)
+
+    def lay_out(self, wanted: str) -> None:
+        """Lay weights and buffers out in a memory layout, a key of `LAYOUTS`."""
+        layout = LAYOUTS[wanted]
         if layout == self.layout:
             return
         self.layout = layout

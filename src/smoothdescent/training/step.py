@@ -14,18 +14,21 @@ one by one. Whether a network draws shows in the first step of each epoch.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
 from torch.nn import functional
 
 from smoothdescent.config.schema import Training
-from smoothdescent.devices import precision_in_force, tf32
+from smoothdescent.devices import describe, kernel_choice, precision_in_force, tf32
+from smoothdescent.files import code_digest, fingerprint
+from smoothdescent.networks.compiled import FUSED, TORCH, kernels
 from smoothdescent.networks.contract import describe_error
+from smoothdescent.networks.registry import network_sources
 from smoothdescent.progress import log
 from smoothdescent.randomness import GLOBAL_GENERATORS, derive_seed, global_generators
 from smoothdescent.training.augmentation import Crops, crop, draw_crops
@@ -35,7 +38,10 @@ from smoothdescent.training.run import LAYOUTS, Run, new_run
 # Steps that are launched kernel by kernel before one is captured: libraries choose their algorithms
 # and allocate what they need in the first ones, which cannot be captured.
 WARM_UP = 3
-TIMED = 30  # steps, to choose a memory layout by
+# As runs record them, the usual ones last. Networks without fused kernels have the others.
+GPU_KERNELS = [f"{kernels}, {layout}" for kernels in (FUSED, TORCH) for layout in reversed(LAYOUTS)]
+TIMED = 20  # steps in a turn, to choose by
+WORTH = 0.95  # of the usual one's time, at most: of two that are equally fast, chance would choose
 
 
 class Step:
@@ -189,35 +195,69 @@ def _set_capturable(groups: list[dict], value: bool) -> None:
             group["capturable"] = value
 
 
-def faster_layout(
-    data: TrainingData, settings: Training, *, width: int, num_classes: int, image_size: int
-) -> str:
-    """Return the memory layout, a key of `LAYOUTS`, in which steps take less time."""
+def choose_kernels(run: Run, data: TrainingData, settings: Training, **sizes: int) -> None:
+    """Let a run that begins on a GPU train with the kernels and in the layout that are fastest.
+
+    The answer is kept on the machine. With `deterministic` no timing may influence a run.
+
+    Args:
+        run: before its first step.
+        data: on the run's device.
+        settings: those of the training.
+        sizes: `width`, `num_classes` and `image_size`, of the network.
+    """
+    if kernel_choice(data.labels.device).get("deterministic") is not False:
+        return
+    with _choosing:
+        possible = []
+        for name in GPU_KERNELS:
+            run.choose_kernels(name)
+            if run.kernels == name:
+                possible.append(name)
+        run.choose_kernels(fastest_kernels(possible, data, settings, **sizes))
+
+
+_choosing = threading.Lock()  # runs that wait leave the GPU alone
+
+
+def fastest_kernels(
+    names: list[str], data: TrainingData, settings: Training, **sizes: int
+) -> str | None:
+    """Return with which of some kernels steps take least time; None without a place for the answer.
+
+    Args:
+        names: as `Run.kernels` has them; the last one is the usual one.
+        data, settings, sizes: see `choose_kernels`.
+    """
+    cache = kernels("cache")
+    if cache is None:
+        return None
     device = data.labels.device
     batch = torch.arange(min(settings.batch_size, len(data.labels)), device=device)
+    depends_on = [
+        *(describe(device), kernel_choice(device), torch.__version__, len(batch), sizes),
+        *(settings.network, code_digest(*network_sources(settings.network))),
+        *(precision_in_force(settings.precision, device), settings.optimizer.name),
+        settings.augmentation is not None,
+    ]
 
-    def seconds(layout: str) -> float:
-        run = new_run(
-            settings,
-            width=width,
-            seed=0,
-            num_classes=num_classes,
-            image_size=image_size,
-            device=device,
-        )
-        run.lay_out(layout)
-        with own_stream(device):
-            step = Step(run, data, settings)
-            step.start_epoch(0, 0)
-            for number in range(WARM_UP + 1 + TIMED):
-                if number == WARM_UP + 1:  # the step before was captured
-                    run.running.tolist()  # waits for the device
-                    start = time.perf_counter()
-                step(batch, 0.0)
-            run.running.tolist()
-        return time.perf_counter() - start
+    @functools.cache
+    def trial(name: str) -> Callable[[], None]:
+        run = new_run(settings, seed=0, device=device, **sizes)
+        run.choose_kernels(name)
+        step = Step(run, data, settings)
 
-    return min(LAYOUTS, key=seconds)
+        def work() -> None:
+            with own_stream(device):
+                step.start_epoch(0, 0)
+                for _ in range(TIMED):
+                    step(batch, 0.0)
+                run.running.tolist()  # waits for the device
+
+        return work
+
+    contestants = {name: lambda name=name: trial(name)() for name in names}
+    return cache.fastest(f"gpu-{fingerprint(depends_on)}", contestants, needed=WORTH)
 
 
 _streams = threading.local()  # `own`, a stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from smoothdescent.training.data import to_device
 from smoothdescent.training.engine import train
 from smoothdescent.training.folder import Conditions, Listener, RunFolder, Stopped
 from smoothdescent.training.run import Run, new_run
-from smoothdescent.training.step import faster_layout
+from smoothdescent.training.step import choose_kernels
 
 
 class Trainer:
@@ -56,18 +55,19 @@ class Trainer:
         self.snapshots = settings.snapshot_epochs
         every = range(0, settings.epochs + 1, settings.evaluate_every)
         self.evaluated = sorted({*every, *self.snapshots})
-        self._layouts: dict[int, str] = {}
-        self._choosing = threading.Lock()
         self.dataset = load_experiment_data(
             data, labels, settings.data.image_size, resolved.label_settings
         )
         self.data = to_device(self.dataset, settings.augmentation, device)
+        self.sizes = {
+            "num_classes": self.dataset.num_classes,
+            "image_size": self.dataset.image_size,
+        }
         trained_on = self.dataset.train
         self.identity = {
             "experiment": resolved.name,
             "network": settings.network,
-            "num_classes": str(self.dataset.num_classes),
-            "image_size": str(self.dataset.image_size),
+            **{name: str(size) for name, size in self.sizes.items()},
             "training_identity": resolved.training_identity,
             "labels_sha256": labels_sha256(trained_on.sample_ids, trained_on.labels),
             "data_sha256": self.dataset.sha256,
@@ -117,13 +117,7 @@ class Trainer:
         Raises:
             UserError: says what was seen.
         """
-        check_trainable(
-            self.settings,
-            width=width,
-            num_classes=self.dataset.num_classes,
-            image_size=self.dataset.image_size,
-            device=self.device,
-        )
+        check_trainable(self.settings, width=width, device=self.device, **self.sizes)
 
     def _train(self, width: int, seed: int, lease: Lease, listener: Listener) -> None:
         run = self._new_run(width, seed)
@@ -145,6 +139,8 @@ class Trainer:
         if not run.history:
             # Snapshots that are there may be of other code: a run that begins anew writes its own.
             missing = self.snapshots
+            choose_kernels(run, self.data, self.settings, width=width, **self.sizes)
+            run.conditions[0]["kernels"] = run.kernels
         self._replay(run, folder, missing, listener)
         last = self.settings.epochs
         if run.epoch < last:
@@ -154,19 +150,7 @@ class Trainer:
         folder.replay.unlink(missing_ok=True)
 
     def _new_run(self, width: int, seed: int) -> Run:
-        sizes = {
-            "width": width,
-            "num_classes": self.dataset.num_classes,
-            "image_size": self.dataset.image_size,
-        }
-        run = new_run(self.settings, seed=seed, device=self.device, **sizes)
-        if self.conditions.get("deterministic") is False:
-            # Chosen once for the runs of a width, while those that wait leave the GPU alone.
-            with self._choosing:
-                if width not in self._layouts:
-                    self._layouts[width] = faster_layout(self.data, self.settings, **sizes)
-            run.choose_kernels(self._layouts[width])
-        return run
+        return new_run(self.settings, width=width, seed=seed, device=self.device, **self.sizes)
 
     def _replay(self, run: Run, folder: RunFolder, missing: list[int], listener: Listener) -> None:
         """Make the snapshots and evaluations that a run has passed without.
