@@ -49,7 +49,7 @@ def test_an_experiments_own_block_goes_before_a_scales_defaults(config, capsys, 
     assert line.startswith(
         f"experiments.{NAME} goes before {demo}: epochs: 500 (there 250), widths"
     )
-    assert "measure.samples: 7 (there 500)" in line
+    assert "measure.samples: 7 (there 300)" in line
     config["scales"]["demo"]["experiments"][NAME] |= {"epochs": 60, "snapshots": []}
     assert resolve(config).experiments[NAME].epochs == 60
     assert "epochs" not in overrides(config)[0]
