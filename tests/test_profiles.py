@@ -101,10 +101,12 @@ def test_time_and_memory_come_from_the_plan(tmp_path):
     Calibration("cpu", 0, {EXPERIMENT: costs}).save(tmp_path / "results/demo/costs.json")
     asked = resources("slurm", tmp_path)
     demo = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["scales"]["demo"]
-    keys = ("epochs", "measure", "final_snapshots")
-    epochs, measured, final = (demo["defaults"][key] for key in keys)
+    keys = ("data", "epochs", "final_snapshots")
+    data, epochs, final = (demo["defaults"][key] for key in keys)
+    measured = demo["experiments"][EXPERIMENT]["measure"]
     # Five runs in a job, twice the time that is expected, and ten minutes.
-    assert int(asked[TRAIN]["runtime"]) == 10 + 2 * 5 * epochs * 15 // 60
+    seconds = epochs * data["train_samples"] * 1e-2
+    assert int(asked[TRAIN]["runtime"]) == int(10 + 2 * 5 * seconds / 60)
     seconds = final["count"] * measured["samples"] * 0.5
     assert int(asked[MEASURE]["runtime"]) == int(10 + 2 * 5 * seconds / 60)
     for rule in GPU_RULES:

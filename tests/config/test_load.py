@@ -40,6 +40,7 @@ def test_every_shipped_scale_resolves(config, scale):
 
 def test_an_experiments_own_block_goes_before_a_scales_defaults(config, capsys, tmp_path):
     assert overrides(config) == []
+    del config["scales"]["demo"]["experiments"][NAME]["measure"]
     config["experiments"][NAME] |= {"epochs": 500, "widths": [3, 5], "measure": {"samples": 7}}
     own = resolve(config).experiments[NAME]
     assert (own.epochs, own.widths, own.measure.samples) == (500, [3, 5], 7)
