@@ -101,11 +101,10 @@ def test_time_and_memory_come_from_the_plan(tmp_path):
     Calibration("cpu", 0, {EXPERIMENT: costs}).save(tmp_path / "results/demo/costs.json")
     asked = resources("slurm", tmp_path)
     demo = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["scales"]["demo"]
-    keys = ("data", "epochs", "final_snapshots")
-    data, epochs, final = (demo["defaults"][key] for key in keys)
+    epochs, final = (demo["defaults"][key] for key in ("epochs", "final_snapshots"))
     measured = demo["experiments"][EXPERIMENT]["measure"]
     # Five runs in a job, twice the time that is expected, and ten minutes.
-    seconds = epochs * data["train_samples"] * 1e-2
+    seconds = epochs * costs.train_samples * costs.train[0]
     assert int(asked[TRAIN]["runtime"]) == int(10 + 2 * 5 * seconds / 60)
     seconds = final["count"] * measured["samples"] * 0.5
     assert int(asked[MEASURE]["runtime"]) == int(10 + 2 * 5 * seconds / 60)
