@@ -108,6 +108,8 @@ def write_faults_told(path: Path) -> Iterator[None]:
         raise
 
 
+# Not of a file: none is taken for damaged because of them.
+TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 WRITE_FAULTS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -115,6 +117,9 @@ WRITE_FAULTS = {
     errno.EACCES: "permission denied",
     errno.ENOTDIR: "a folder of this path is a file",
     errno.EFBIG: "the file is too large for the file system or the user's limit",
+    **dict.fromkeys(
+        TOO_MANY_FILES, "too many files are open; raise the limit that `ulimit -n` shows"
+    ),
 }
 
 
@@ -130,9 +135,10 @@ def _os_error(error: BaseException) -> OSError | None:
 
 
 def _explain(error: OSError) -> str:
-    return (
-        f"{WRITE_FAULTS[error.errno]} ({error.strerror}); free some space or choose another place"
-    )
+    told = f"{WRITE_FAULTS[error.errno]} ({error.strerror})"
+    if error.errno in TOO_MANY_FILES:
+        return told
+    return f"{told}; free some space or choose another place"
 
 
 def sha256_file(path: str | Path) -> str:
@@ -250,12 +256,15 @@ def read_bytes(path: str | Path, kind: str = "file") -> bytes:
 
     Raises:
         UserError: it is missing or cannot be read.
+        OSError: too many files are open.
     """
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a {kind}") from None
     except OSError as error:
+        if error.errno in TOO_MANY_FILES:
+            raise
         raise UserError(f"cannot read {path}: {error.strerror}; expected a {kind}") from None
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -94,7 +95,8 @@ def logging_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     job = os.environ.get("SLURM_JOB_ID")
     who = f"process {os.getpid()} on host {socket.gethostname()}"
-    with path.open("a") as file:
+    # Unbuffered: what a full disk refuses would else be tried again, and fail, when it is closed.
+    with TextIOWrapper(path.open("ab", buffering=0), write_through=True) as file:
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         _print(f"{now} SLURM job {job}, {who}" if job else f"{now} {who}", file)
         before = _files.set((*_files.get(), file))
