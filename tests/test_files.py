@@ -1,9 +1,12 @@
 """Files are whole or absent, and damage is told in one sentence."""
 
 import os
+import resource
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -15,6 +18,7 @@ from smoothdescent.files import (
     check_companions,
     code_digest,
     fingerprint,
+    made_again,
     read_metadata,
     read_table,
     remove_unfinished,
@@ -138,6 +142,37 @@ def test_code_digest_sees_code_and_not_comments(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+class Finalised:
+    """In a cycle; lets other threads run when it is collected."""
+
+    def __init__(self):
+        self.own = self
+
+    def __del__(self):
+        time.sleep(0)
+
+
+def test_code_digest_in_two_threads(tmp_path):
+    path = tmp_path / "code.py"
+    path.write_text("name = [(1, 2), {3: 4}]\n" * 300)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def digests(_):
+        found = set()
+        for _ in range(20):
+            Finalised()
+            found.add(code_digest(path))
+        return found
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = set().union(*pool.map(digests, range(2)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(found) == 1
+
+
 def test_code_digest_is_the_same_by_a_link(tmp_path):
     code = tmp_path / "code"
     code.mkdir()
@@ -164,3 +199,19 @@ with atomic_path(sys.argv[1]) as path:
     remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     remove_unfinished(tmp_path / "absent")
+
+
+def test_too_many_open_files_are_no_damage(tmp_path):
+    """The file that cannot be opened is left where it is."""
+    path = tmp_path / "a.json"
+    write_json(path, {"a": "b"})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"), made_again(path):
+            read_metadata(path)
+        with pytest.raises(UserError, match=r"b\.json: too many files are open; raise the limit"):
+            write_json(tmp_path / "b.json", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert read_metadata(path) == {"a": "b"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -33,12 +34,32 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with status 2 and one sentence if the input is at fault."""
-    parser = argparse.ArgumentParser(prog="smoothdescent", description=__doc__)
-    parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     arguments = sys.argv[1:] if arguments is None else arguments
     # A backend that a notebook has set for its own process may not exist here; none is needed.
     os.environ["MPLBACKEND"] = "agg"
+    try:
+        run(arguments)
+    except UserError as error:
+        fail(str(error))
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        what = WRITE_FAULTS.get(error.errno, error.strerror)
+        fail(f"cannot use {error.filename or 'a file or folder'}: {what}")
+    except ImportError as error:
+        # Shared libraries are loaded by the system, whose error number does not come through.
+        if os.strerror(errno.EMFILE) not in str(error):
+            raise
+        fail(f"cannot load a library: {WRITE_FAULTS[errno.EMFILE]}")
+    except MemoryError:
+        fail("there is not enough memory for this")
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command that the first argument names."""
+    parser = argparse.ArgumentParser(prog="smoothdescent", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     module = None
     for name, (path, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary)
@@ -48,18 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
             subparser.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(subparser)
     parsed = parser.parse_args(arguments)
-    try:
-        assert module is not None  # parse_args has left the program for any other first word
-        module.run(parsed)
-    except UserError as error:
-        fail(str(error))
-    except BrokenPipeError:
-        sys.exit(1)
-    except OSError as error:
-        what = WRITE_FAULTS.get(error.errno, error.strerror)
-        fail(f"cannot use {error.filename or 'a file or folder'}: {what}")
-    except MemoryError:
-        fail("there is not enough memory for this")
+    assert module is not None  # parse_args has left the program for any other first word
+    module.run(parsed)
 
 
 def fail(message: str) -> NoReturn:

@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import re
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -170,11 +171,17 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+# Python 3.11 counts the depth of its trees for all threads together, and two that parse at a time
+# end in a SystemError (gh-106905).
+_PARSING = threading.Lock()
+
+
 def code_digest(*files: str | Path) -> str:
     """Return a hash of Python source files that comments, formatting and links do not change."""
     digest = hashlib.sha256()
     for file in sorted(str(Path(file).resolve()) for file in files):
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+        with _PARSING:
+            tree = ast.parse(Path(file).read_text(encoding="utf-8"))
         digest.update(Path(file).name.encode() + ast.dump(tree).encode())
     return digest.hexdigest()[:16]
 

@@ -189,7 +189,7 @@ def _check_hidden_dataset(block: Any, datasets: dict[str, Any], where: str) -> N
     """Check an experiment's own data set, which a scale may set otherwise."""
     data = block.get("data") if isinstance(block, dict) else None
     name = data.get("dataset") if isinstance(data, dict) else None
-    if name is not None and name not in datasets:
+    if isinstance(name, str) and name not in datasets:
         raise UserError(
             f"{where}.data.dataset is {name!r}, expected one of the data sets {', '.join(datasets)}"
         )

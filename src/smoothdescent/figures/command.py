@@ -83,8 +83,9 @@ def run(args: argparse.Namespace) -> None:
         "hessian_normalisation": {name: e.normalisation for name, e in experiments.items()},
         "program_version": __version__,
     }
-    style.save(drawing.figure, drawing.table, args.output, metadata)
-    write_text(args.output.with_name(f"{args.output.name}.md"), f"{caption}\n")
+    caption_file = args.output.with_name(f"{args.output.name}.md")
+    write_text(caption_file, f"{caption}\n")
+    style.save(drawing.figure, drawing.table, args.output, metadata, [caption_file])
     for name in missing:
         print(f"{args.figure}: {name} is not among --tables; its panels are left out")
     print(f"wrote {' '.join(f'{args.output}{suffix}' for suffix in SUFFIXES)}")

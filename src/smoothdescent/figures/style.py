@@ -83,7 +83,13 @@ def add_lines(figure: Figure, lines: list[str]) -> None:
 
 
 @look()
-def save(figure: Figure, table: pd.DataFrame, stem: str | Path, metadata: dict[str, Any]) -> None:
+def save(
+    figure: Figure,
+    table: pd.DataFrame,
+    stem: str | Path,
+    metadata: dict[str, Any],
+    companions: Iterable[Path] = (),
+) -> None:
     """Write a figure as PDF and PNG, and beside them the numbers that it shows as Parquet.
 
     The files carry no date: the same tables give the same bytes.
@@ -93,6 +99,7 @@ def save(figure: Figure, table: pd.DataFrame, stem: str | Path, metadata: dict[s
         table: the plotted numbers in long form.
         stem: path of the files without their suffix.
         metadata: stored in the Parquet file.
+        companions: files written with them, whose checksums the Parquet file keeps too.
     """
     stem = Path(stem)
     pictures = []
@@ -100,7 +107,7 @@ def save(figure: Figure, table: pd.DataFrame, stem: str | Path, metadata: dict[s
         pictures.append(stem.with_name(stem.name + suffix))
         with atomic_path(pictures[-1]) as path:
             figure.savefig(path, metadata=pairs)
-    write_table(stem.with_name(stem.name + ".parquet"), table, metadata, pictures)
+    write_table(stem.with_name(stem.name + ".parquet"), table, metadata, [*pictures, *companions])
 
 
 def volume_colours(count: int) -> list[Any]:
