@@ -29,6 +29,7 @@ def tiny_config(**changes):
     config = yaml.safe_load(yaml.safe_dump(CONFIG))
     config["scales"]["demo"]["defaults"]["measure"]["paths"]["strengths"] = [1, 3]
     del config["scales"]["demo"]["defaults"]["data"]["train_samples"]
+    del config["scales"]["demo"]["experiments"][NAME]["measure"]
     config["scales"]["demo"]["experiments"][NAME] |= SIZES | changes
     config["datasets"]["procedural10"] |= {"train": 100, "test": 40, "size": 8}
     return config

@@ -39,6 +39,7 @@ class Study:
         demo["experiments"] = {
             n: block if n == name else None for n, block in demo["experiments"].items()
         }
+        demo["experiments"][name].pop("measure", None)
         demo["defaults"]["seeds_per_job"] = 1
         self.set(**SIZES)
 

@@ -34,6 +34,8 @@ def study(tmp_path_factory):
         for key in TINY.keys() & block.keys():
             del block[key]
         block.get("data", {}).pop("train_samples", None)
+    for block in scale["experiments"].values():
+        block.pop("measure", None)
     study.config |= {"experiments": shipped["experiments"], "scales": shipped["scales"]}
     scale["defaults"] |= TINY | {"batch_size": 20}
     scale["defaults"]["measure"]["samples"] = 6
