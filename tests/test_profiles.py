@@ -88,10 +88,10 @@ def test_time_and_memory_come_from_the_plan(tmp_path):
     costs = Costs(
         widths=[1, 64],
         parameters=[100, 400_000],
-        train=[1e-2, 1e-2],
+        train=[5e-3, 5e-3],
         evaluate=[1e-9, 1e-9],
         point=[1e-9, 1e-9],
-        volumes=[0.5, 0.5],
+        volumes=[0.1, 0.1],
         train_samples=1500,
         test_samples=500,
         image_size=16,
@@ -106,7 +106,7 @@ def test_time_and_memory_come_from_the_plan(tmp_path):
     # Five runs in a job, twice the time that is expected, and ten minutes.
     seconds = epochs * costs.train_samples * costs.train[0]
     assert int(asked[TRAIN]["runtime"]) == int(10 + 2 * 5 * seconds / 60)
-    seconds = final["count"] * measured["samples"] * 0.5
+    seconds = final["count"] * measured["samples"] * costs.volumes[0]
     assert int(asked[MEASURE]["runtime"]) == int(10 + 2 * 5 * seconds / 60)
     for rule in GPU_RULES:
         assert 3500 <= int(asked[rule]["mem_mb"]) <= 3600

@@ -321,7 +321,8 @@ def test_final_snapshots_are_kept_beside_the_others(config):
     [(1, [[0], [1], [4]]), (2, [[0, 1], [4]]), (3, [[0, 1, 4]]), (9, [[0, 1, 4]])],
 )
 def test_seeds_of_a_job(config, size, groups):
-    config["scales"]["demo"]["defaults"] |= {"seeds": [0, 1, 4], "seeds_per_job": size}
+    own = config["scales"]["demo"]["experiments"][NAME]
+    own |= {"seeds": [0, 1, 4], "seeds_per_job": size}
     assert resolve(config).experiments[NAME].seed_groups == groups
 
 

@@ -31,7 +31,8 @@ def tiny_config(**changes):
     del config["scales"]["demo"]["defaults"]["data"]["train_samples"]
     del config["scales"]["demo"]["experiments"][NAME]["measure"]
     config["scales"]["demo"]["experiments"][NAME] |= SIZES | changes
-    config["datasets"]["procedural10"] |= {"train": 100, "test": 40, "size": 8}
+    images = {"train": 100, "test": 40, "size": 8, "max_shift": 2, "noise": 0.6}
+    config["datasets"]["procedural10"] |= images
     return config
 
 

@@ -32,7 +32,8 @@ class Study:
     def __init__(self, folder, name=NAME):
         self.folder, self.name = folder, name
         self.config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-        self.config["datasets"]["procedural10"] |= {"train": 100, "test": 50, "size": 16}
+        images = {"train": 100, "test": 50, "size": 16, "max_shift": 2, "noise": 0.6}
+        self.config["datasets"]["procedural10"] |= images
         demo = self.config["scales"]["demo"]
         demo["defaults"]["measure"]["samples"] = 8
         del demo["defaults"]["data"]["train_samples"]
