@@ -101,8 +101,9 @@ def test_the_gallery_of_a_study(finished_study, open_page):
     page = open_page(finished_study.results.parent / "explore.html")
     page.locator("#images").scroll_into_view_if_needed()
     sizes = page.evaluate("[...document.querySelectorAll('#images img')].map(i => i.naturalWidth)")
-    # Eight images are measured: four are the sharpest. Each has six augmentations.
-    assert sizes == [16] * 8 * 7
+    # Eight images are measured: four are the sharpest. Each is shown with its augmentations.
+    measured = finished_study.config["scales"]["demo"]["defaults"]["measure"]
+    assert sizes == [16] * 8 * (1 + len(measured["paths"]["strengths"]))
     captions = page.locator(".card p").all_inner_texts()
     norms = [float(text.rpartition(" ")[2]) for text in captions]
     assert max(norms[4:]) <= min(norms[:4])
