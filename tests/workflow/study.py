@@ -35,7 +35,8 @@ class Study:
         images = {"train": 100, "test": 50, "size": 16, "max_shift": 2, "noise": 0.6}
         self.config["datasets"]["procedural10"] |= images
         demo = self.config["scales"]["demo"]
-        demo["defaults"]["measure"]["samples"] = 8
+        paths = {"family": "svd", "strengths": [2, 4, 6, 8, 10, 12]}
+        demo["defaults"]["measure"] = {"samples": 8, "paths": paths}
         del demo["defaults"]["data"]["train_samples"]
         demo["experiments"] = {
             n: block if n == name else None for n, block in demo["experiments"].items()
