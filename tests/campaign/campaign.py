@@ -634,6 +634,14 @@ HOSTILE = (
 )
 
 
+@contextlib.contextmanager
+def open_folder():
+    """Make a temporary folder that the user of the trials of read-only folders can reach."""
+    with tempfile.TemporaryDirectory(prefix="campaign-") as temporary:
+        Path(temporary).chmod(0o755)
+        yield temporary
+
+
 def run(folder, seed, first=0, corruptions=0, kills=0, limits=0, pairs=0, inputs=0):
     """Run a campaign in a folder and return it; it may be interrupted."""
     campaign = Campaign(Path(folder), seed, first)
@@ -663,8 +671,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=int, default=default)
     options = vars(parser.parse_args())
     signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="campaign-") as temporary:
-        Path(temporary).chmod(0o755)  # for the trials of read-only folders
+    with open_folder() as temporary:
         done = run(options.pop("folder") or temporary, **options)
     print(done.report())
     sys.exit(bool(done.bad))
