@@ -34,6 +34,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -196,8 +197,6 @@ class Campaign:
 
     def __init__(self, folder, seed, first=0):
         self.folder, self.seed, self.first = folder, seed, first
-        # The program's own code is that of the campaign's begin, as in a job.
-        run_command.code_digest = trainer.code_digest = functools.cache(code_digest)
         self.counts = collections.defaultdict(collections.Counter)
         self.bad = []
         self.healthy = Study(folder / "healthy")
@@ -642,6 +641,18 @@ def open_folder():
         yield temporary
 
 
+@contextlib.contextmanager
+def code_hashed_once():
+    """The program's own code is that of the campaign's begin, as in a job."""
+    once = functools.cache(code_digest)
+    with (
+        mock.patch.object(run_command, "code_digest", once),
+        mock.patch.object(trainer, "code_digest", once),
+    ):
+        yield
+
+
+@code_hashed_once()
 def run(folder, seed, first=0, corruptions=0, kills=0, limits=0, pairs=0, inputs=0):
     """Run a campaign in a folder and return it; it may be interrupted."""
     campaign = Campaign(Path(folder), seed, first)
