@@ -17,6 +17,7 @@ from smoothdescent.sharpness.engine import _Engine
 from smoothdescent.sharpness.gradients import FrozenNetwork
 from smoothdescent.sharpness.inputs import check_samples
 from smoothdescent.sharpness.measures import find_measures
+from smoothdescent.sharpness.paths import svd_images
 from smoothdescent.tables.columns import STANDARD_MEASURES
 
 GPU = torch.device("cuda", 0)
@@ -51,3 +52,19 @@ def test_a_chunk_of_samples(monkeypatch, network, paths):
         columns, stop = engine.measure_some(samples, 0)
     assert stop == 3 and left == {GPU}
     assert {*STANDARD_MEASURES, "path_length"} < {*columns}
+
+
+@pytest.mark.parametrize(("size", "device"), [(32, "cuda"), (33, "cpu")])
+def test_where_images_are_decomposed(monkeypatch, size, device):
+    """cuSOLVER decomposes matrices of up to 32 rows and columns side by side, others one by one."""
+
+    def svd(matrices, **keywords):
+        decomposed.append((matrices.device.type, matrices.dtype))
+        return original(matrices, **keywords)
+
+    original, decomposed = torch.linalg.svd, []
+    monkeypatch.setattr(torch.linalg, "svd", svd)
+    with FakeTensorMode():
+        found = svd_images(torch.zeros(2, 3, size, size, device=GPU), 1, (2,))
+    assert found.device == GPU
+    assert decomposed == [(device, torch.float64)]

@@ -1,5 +1,7 @@
 """The sharpness engine on a GPU, against float64 on a CPU."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from sharpness.references import MEAN, STD, random_images, random_labels
 
 from smoothdescent.networks.registry import build
 from smoothdescent.sharpness import ShiftPaths, SVDPaths, measure
-from smoothdescent.sharpness.paths import svd_images
+from smoothdescent.sharpness.paths import BATCHED_SVD, svd_images
 from smoothdescent.sharpness.planning import parse_memory
 
 pytestmark = pytest.mark.gpu
@@ -42,6 +44,21 @@ def test_float32_is_as_exact_as_on_a_cpu(network, width, paths):
     print({key: f"{value:.1e}" for key, value in errors.items()})
     for name in MEASURES:
         assert errors["cuda", name] <= 4 * errors["cpu", name] + 1e-6, errors
+
+
+def test_large_images_are_decomposed_on_the_cpu():
+    images = random_images(32, size=BATCHED_SVD + 8)
+    found = svd_images(images.cuda(), 2, (5, 10))
+    torch.testing.assert_close(found.cpu(), svd_images(images, 2, (5, 10)), rtol=0, atol=1e-12)
+    times = {}
+    for device in ("cpu", "cuda", "cpu", "cuda"):  # the first two load libraries
+        matrices = images.to(device, torch.float64)
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        torch.linalg.svd(matrices, full_matrices=False)
+        torch.cuda.synchronize()
+        times[device] = time.perf_counter() - start
+    print({device: f"{1e3 * seconds:.1f} ms" for device, seconds in times.items()})
 
 
 def test_decompositions_that_are_not_unique():
