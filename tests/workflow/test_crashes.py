@@ -57,6 +57,9 @@ def test_training_killed(new_study, tmp_path, number):
     training.send_signal(number)
     printed = process.communicate(timeout=300)[0]
     assert process.returncode != 0, printed
+    said = "killed from outside" if number == signal.SIGKILL else "stopped by SIGTERM"
+    assert said in printed and "w2_s0.log" in printed
+    assert "--settings" not in printed and "e5.safetensors" not in printed
     assert not (new_study.results / "history.parquet").exists()
     assert (new_study.results / "runs/w2_s0/snapshots/e1.safetensors").exists()
     finish(new_study, tmp_path)

@@ -31,8 +31,9 @@ for experiment, seeds in SEEDS:
         message:
             job_message("measure", experiment, seeds)
         shell:
-            "{params.program} measure-runs {params.options} --data {input.data:q}"
-            " --labels {input.labels:q} >> {log:q} 2>&1"
+            "trap : TERM USR1; {{ {params.program} measure-runs {params.options} --data {input.data:q}"
+            " --labels {input.labels:q} >> {log:q} 2>&1; }} 2> /dev/null || {{ code=$?; [ $code != 137 ] ||"
+            " echo 'killed from outside; most likely out of memory' >> {log:q}; (exit $code); }}"
 
 
 rule gather_tables:

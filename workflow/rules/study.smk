@@ -11,7 +11,9 @@ from pathlib import Path
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import update_config
+from snakemake_interface_logger_plugins.common import LogEvent
 
 SOURCE = Path(str(workflow.current_basedir)).parents[1] / "src"
 if SOURCE.is_dir():
@@ -104,6 +106,19 @@ def check_study():
 CONDA = "conda" in str(workflow.deployment_settings.deployment_method).lower()
 if workflow.is_main_process:
     check_study()
+
+
+def brief(record):
+    """Say of a failed job which it was and what its log says: its files and command fill pages."""
+    if getattr(record, "event", None) == LogEvent.JOB_ERROR:
+        record.input, record.output, record.shellcmd = [], [], None
+    # The command once more; and that a first attempt had no files of an earlier one.
+    noise = ("RuleException:\nCalledProcessError", "Cannot restore ")
+    return not record.getMessage().startswith(noise)
+
+
+if not workflow.modifier.namespace:  # a workflow that has this one as a module logs as it likes
+    logger.addFilter(brief)
 
 
 def program(wildcards, threads):
