@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import yaml
 
 from smoothdescent.files import read_table
@@ -125,6 +126,12 @@ class Study:
         other.config = copy.deepcopy(self.config)
         other.write()
         return other
+
+
+def processes(stage, process):
+    """Return the Python processes below `process` that train or measure."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [c for c in children if stage in c.cmdline() and "python" in Path(c.exe()).name]
 
 
 def wait_until(happened, process):

@@ -6,11 +6,9 @@ A training that is to be killed is longer than any test; the study then asks for
 import json
 import os
 import signal
-from pathlib import Path
 
-import psutil
 import pytest
-from workflow.study import assert_same_tables, wait_until
+from workflow.study import assert_same_tables, processes, wait_until
 
 from smoothdescent.files import peek_metadata
 
@@ -42,12 +40,6 @@ def finish(study, tmp_path):
     undisturbed = study.copy_to(tmp_path / "undisturbed")
     undisturbed.run(*undisturbed.tables)
     assert_same_tables(study, undisturbed)
-
-
-def processes(stage, process):
-    """Return the Python processes below `process` that train or measure."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [c for c in children if stage in c.cmdline() and "python" in Path(c.exe()).name]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

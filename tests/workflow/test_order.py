@@ -5,7 +5,7 @@ import time
 
 import pytest
 from training.tiny import contents
-from workflow.study import Study
+from workflow.study import Study, processes, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,48 @@ def test_two_snakemakes_at_a_time(alone, tmp_path):
     for log in (study.results / "runs").glob("*/*.log"):
         written = [line.split()[1] for line in log.read_text().splitlines() if "written" in line]
         assert len(written) == len(set(written)) == 3, written
+
+
+def test_two_scales_at_a_time(alone, tmp_path):
+    """In one folder, each with its lock."""
+    study = alone.copy_to(tmp_path / "scales")
+    study.config["scales"]["other"] = study.config["scales"]["demo"]
+    study.write()
+    both = [study.start("--config", f"scale={scale}") for scale in ("demo", "other")]
+    printed = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    made = products(study)
+    assert [name for name, content in products(alone).items() if made[name] != content] == []
+    runs = [name for name in made if name.startswith("other/") and "/runs/" in name]
+    assert len(runs) == 18
+    assert [name for name in runs if made[name] != made["demo" + name.removeprefix("other")]] == []
+
+
+def test_a_job_of_an_earlier_configuration_is_awaited(alone, tmp_path):
+    """Snakemake is killed and its job is not; then the study is begun with other settings."""
+    study = alone.copy_to(tmp_path / "earlier")
+    study.config["autosave_minutes"] = 0.5 / 60
+    study.set(seeds=[0], epochs=1_000_000, batch_size=10)
+    killed = study.start("train")
+    run = study.results / "runs/w1_s0"
+    wait_until((run / "state.safetensors").exists, killed)
+    [earlier] = processes("train", killed)
+    try:
+        killed.kill()
+        killed.wait()
+        study.set(seeds=[0, 1], epochs=2, batch_size=20)
+        study.run("--unlock")
+        process = study.start()
+        log = run.with_suffix(".log")
+        wait_until(lambda: "waiting for its end" in log.read_text(), process)
+    finally:
+        earlier.terminate()
+    printed = process.communicate()[0]
+    killed.communicate()  # the job's shell has kept its output open
+    assert process.returncode == 0, printed
+    assert "was trained with other settings; it is kept as" in log.read_text()
+    made = products(study)
+    assert [name for name, content in products(alone).items() if made[name] != content] == []
 
 
 def test_dates_of_other_clocks(alone, tmp_path):
