@@ -140,16 +140,14 @@ def width_axis(ax: Axes, widths: np.ndarray, limits: tuple[float, float] | None 
 
 
 def _width_ticks(widths: np.ndarray) -> list[float]:
-    """Return powers of two, and the last width if there is room; on a short axis the widths."""
-    low, high = float(widths[0]), float(widths[-1])
-    if high >= 4 * low:
-        powers = 2.0 ** np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1)
-        return [*powers, high] if high >= 1.4 * powers[-1] else [*powers]
-    ticks = [low]
-    for width in widths[1:]:
-        if width >= ticks[-1] * (high / low) ** 0.15:
+    """Return the widths that have room: powers of two first, then the last, then the others."""
+    room = (widths[-1] / widths[0]) ** 0.12
+    powers = [width for width in widths if np.log2(width) % 1 == 0]
+    ticks: list[float] = []
+    for width in [*powers, widths[-1], *widths]:
+        if width not in ticks and all(max(width / t, t / width) >= room for t in ticks):
             ticks.append(float(width))
-    return ticks
+    return sorted(ticks)
 
 
 def epoch_axis(ax: Axes, low: float, high: float) -> None:
