@@ -1,7 +1,7 @@
 """Where the files of a run are: one training of (experiment, width, seed).
 
     runs/w4_s0/snapshots/e100.safetensors    the weights after 100 epochs
-    runs/w4_s0/history.parquet               losses and accuracies over epochs
+    runs/w4_s0/history.parquet               losses, accuracies and predictions over epochs
     runs/w4_s0/sharpness/e100.parquet        what was measured of that snapshot
     runs/w4_s0/state.safetensors             the training state, from which the run resumes
     runs/w4_s0.log                           what all jobs of the run have logged

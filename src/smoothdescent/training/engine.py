@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from smoothdescent.config.schema import Training
@@ -53,7 +54,8 @@ def train(
     """
     with own_stream(data.labels.device):
         if run.epoch == 0 and run.step == 0 and not run.history:
-            run.history.append({"epoch": 0, **evaluation_row(run, data)})
+            row, run.fitted[0] = evaluation_row(run, data)
+            run.history.append({"epoch": 0, **row})
             on_epoch()
         step = step or Step(run, data, settings)
         while run.epoch < until:
@@ -68,6 +70,8 @@ def train(
                 run.epoch += 1
                 evaluated = _is_evaluated(run.epoch, settings, evaluate_at)
                 run.history.append(standing_row(run.history, stopped, evaluated))
+                if evaluated:
+                    run.fitted[run.epoch] = run.fitted[stopped]
             on_epoch()
 
 
@@ -93,9 +97,14 @@ def _end_epoch(
         "train_loss": loss,
         "train_accuracy": correct,
     }
+    fitted = {}
     if math.isfinite(loss) and _is_evaluated(run.epoch, settings, evaluate_at):
-        row |= evaluation_row(run, data)
-    return row if all(map(math.isfinite, row.values())) else {"epoch": run.epoch}
+        evaluation, fitted[run.epoch] = evaluation_row(run, data)
+        row |= evaluation
+    if not all(map(math.isfinite, row.values())):
+        return {"epoch": run.epoch}
+    run.fitted |= fitted
+    return row
 
 
 def _train_epoch(
@@ -118,10 +127,11 @@ def _train_epoch(
         on_step(len(batch))
 
 
-def evaluation_row(run: Run, data: TrainingData) -> dict[str, float]:
-    """Return the history's evaluation columns for the run's present weights.
+def evaluation_row(run: Run, data: TrainingData) -> tuple[dict[str, float], torch.Tensor]:
+    """Return the history's evaluation columns for the run's present weights, and whom they fit.
 
-    A mean over no samples (the noisy ones of an experiment without noise) is left out.
+    A mean over no samples (the noisy ones of an experiment without noise) is left out. Whether each
+    training sample is predicted as its label are packed bits (see `Run.fitted`).
     """
     with tf32(False):
         losses, correct = evaluate(run.network, data.images, data.labels)
@@ -139,4 +149,4 @@ def evaluation_row(run: Run, data: TrainingData) -> dict[str, float]:
         for name, chosen in (("corrupted", corrupted), ("unperturbed", ~corrupted)):
             if chosen.any():
                 row[f"test_error_{name}"] = 1.0 - test_correct[chosen].double().mean().item()
-    return row
+    return row, torch.from_numpy(np.packbits(correct.cpu().numpy()))

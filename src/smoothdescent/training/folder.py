@@ -334,6 +334,8 @@ class RunFolder:
             table.insert(0, column, int(self.identity[column]))
         table.insert(0, "experiment", self.identity["experiment"])
         table["parameters"] = int(self.identity["parameters"])
+        fitted = {e: run.fitted[e].numpy().tobytes() for e in evaluated if e in run.fitted}
+        table["fitted"] = [fitted.get(epoch) for epoch in table["epoch"]]
         metadata = self._history_metadata(epochs, evaluated)
         facts = {"conditions": canonical_json(run.conditions)}
         write_table(self.history, table, {**metadata, **facts, **provenance()})

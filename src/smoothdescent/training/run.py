@@ -37,6 +37,8 @@ class Run:
         step: batches done of the epoch after that.
         running: float64 [2], the loss and the number of correct samples summed over those batches.
         history: one row per completed epoch, columns `HISTORY_COLUMNS`.
+        fitted: by epoch of each exact evaluation, whether each of the N training samples was
+            predicted as the label trained on: N bits, uint8 [ceil(N / 8)] (`numpy.packbits`).
         conditions: what the epochs from `from_epoch` on were trained under, one entry for each
             change: code, device, threads, versions.
     """
@@ -47,6 +49,7 @@ class Run:
     epoch: int = 0
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    fitted: dict[int, torch.Tensor] = field(default_factory=dict)
     conditions: list[dict[str, Any]] = field(default_factory=list)
     layout: torch.memory_format = torch.channels_last
 
@@ -114,6 +117,8 @@ class Run:
         """Return whether the history has all that it will have of an epoch's exact evaluation."""
         if self.diverged is not None and self.diverged <= epoch < len(self.history):
             return True
+        if epoch not in self.fitted:
+            return False
         return epoch < len(self.history) and "test_error" in self.history[epoch]
 
     @property
@@ -139,6 +144,7 @@ class Run:
         for index, buffers in self.optimizer.state_dict()["state"].items():
             for name, value in buffers.items():
                 tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value)
+        tensors |= {f"fitted/{epoch}": bits for epoch, bits in self.fitted.items()}
         tensors["running"] = self.running
         tensors["history"] = torch.from_numpy(self.history_table().to_numpy("float64"))
         position = json.dumps({"epoch": self.epoch, "step": self.step})
@@ -173,6 +179,7 @@ class Run:
                 }
                 for row in rows
             ]
+            fitted = {int(epoch): bits for epoch, bits in _prefixed(tensors, "fitted/").items()}
             running = tensors["running"].reshape(2)
         except (KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
             raise UserError(
@@ -182,7 +189,7 @@ class Run:
         self.network.load_state_dict(weights)
         self._load_optimizer(state)
         self.running.copy_(running)
-        self.epoch, self.step, self.history = epoch, step, history
+        self.epoch, self.step, self.history, self.fitted = epoch, step, history, fitted
 
     def _optimizer_state(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         parameters = self.optimizer.param_groups[0]["params"]

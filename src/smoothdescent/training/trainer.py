@@ -174,6 +174,7 @@ class Trainer:
             again = self._begin_again(run, folder)
         self._advance(again, folder, folder.replay, end, missing, listener)
         run.history[: end + 1] = again.history[: end + 1]
+        run.fitted |= {epoch: bits for epoch, bits in again.fitted.items() if epoch <= end}
         if self.conditions != {key: run.conditions[0].get(key) for key in self.conditions}:
             log(f"{name}: the conditions are not those of the training; its history says so")
             run.conditions.append({"trained_again": passed, **self.conditions})
