@@ -27,6 +27,7 @@ from smoothdescent.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 _UMASK = os.umask(0o022)
@@ -198,11 +199,13 @@ METADATA_KEY = "smoothdescent"  # of safetensors files: all metadata, as JSON
 
 def seal(path: Path) -> None:
     """Write a file's checksum into the place that its metadata keep for it (`UNSEALED`)."""
-    content = path.read_bytes()
-    place = content.index(SEAL) + len(SEAL)
     with path.open("rb+") as file:
+        # Mapped: a file may be larger than the memory.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place = content.find(SEAL) + len(SEAL)
+            checksum = _checksum(content, place)
         file.seek(place)
-        file.write(_checksum(content, place))
+        file.write(checksum)
 
 
 def check_seal(path: str | Path, content: bytes | mmap.mmap) -> None:
@@ -386,21 +389,36 @@ def write_table(
             that `check_companions` finds one that was changed or is of another time.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if checksums := {file.name: sha256_file(file) for file in companions}:
         metadata = {**(metadata or {}), "companions": checksums}
     if not isinstance(table, pa.Table):
         table = pa.Table.from_pandas(table, preserve_index=False)
+    with table_writer(path, table.schema, metadata) as writer:
+        writer.write_table(table)
+
+
+@contextlib.contextmanager
+def table_writer(
+    path: str | Path, schema: pa.Schema, metadata: dict[str, Any] | None = None
+) -> Iterator[pq.ParquetWriter]:
+    """Yield the writer of a file as `write_table` writes it, for rows that do not fit into memory.
+
+    Args:
+        path, metadata: see `write_table`.
+        schema: of the tables that are written into it, one row group each.
+    """
+    import pyarrow.parquet as pq
+
     pairs = {
         key: value if isinstance(value, str) else canonical_json(value)
         for key, value in (metadata or {}).items()
     }
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **pairs})
+    schema = schema.with_metadata({**(schema.metadata or {}), **pairs})
     with atomic_path(path) as temporary:
-        with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
-            writer.write_table(table)
-            # The table's own metadata are in the file twice, once in another code.
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            yield writer
+            # The schema's own metadata are in the file twice, once in another code.
             writer.add_key_value_metadata({CHECKSUM: UNSEALED})
         seal(temporary)
 
