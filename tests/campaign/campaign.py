@@ -65,6 +65,7 @@ SIZES = {
     "snapshots": [0, 1],
     "measure": {"samples": 6, "paths": {"family": "svd", "strengths": [1, 3]}},
 }
+TABLES = ("history", "sharpness", "samples")
 RUNS = ("w2_s0", "w2_s1")
 ATTEMPTS = 4
 BAD = ("wrong", "traceback", "stuck")
@@ -101,9 +102,7 @@ class Study(Files):
     def groups(self):
         """Return the products of each job but trainings, with what they should say."""
         facts = {"experiment": NAME, "config_hash": self.resolved.identity}
-        tables = {
-            self.folder / f"{t}.parquet": {"table": t, **facts} for t in ("history", "sharpness")
-        }
+        tables = {self.folder / f"{t}.parquet": {"table": t, **facts} for t in TABLES}
         figure = {self.folder / f"figure2.{suffix}": {} for suffix in ("pdf", "png", "md")}
         verdict = {self.folder / f"verdict.{suffix}": {} for suffix in ("md", "html")}
         return {
@@ -143,7 +142,7 @@ class Study(Files):
         return "\n".join(said)
 
     def tables(self):
-        paths = [self.folder / f"{t}.parquet" for t in ("history", "sharpness")]
+        paths = [self.folder / f"{t}.parquet" for t in TABLES]
         return [path.read_bytes() if path.exists() else None for path in paths]
 
     def forecast(self):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from smoothdescent.config.load import read_yaml, resolve
-from smoothdescent.tables.command import checkpoint_means
+from smoothdescent.tables.command import checkpoint_means, with_hessian_norm
 
 NAME = "convnet-cifar10-noise20"
 
@@ -46,7 +46,8 @@ def checkpoint(samples, volumes, noisy):
 @pytest.mark.parametrize("noisy", [0, 4, 10])
 def test_means_of_subsets(tmp_path, experiment, noisy):
     table = checkpoint(10, 3, noisy)
-    means = checkpoint_means(tmp_path / "t.parquet", pa.Table.from_pandas(table), experiment)
+    measured = with_hessian_norm(tmp_path / "t.parquet", pa.Table.from_pandas(table), experiment)
+    means = checkpoint_means(measured)
     present = {"all"} | ({"clean"} if noisy < 10 else set()) | ({"noisy"} if noisy else set())
     assert set(means["subset"]) == present
     assert len(means) == 3 * len(present)

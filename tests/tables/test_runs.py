@@ -10,9 +10,15 @@ from training.tiny import Files, tiny_study
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_metadata, read_table, write_table
 from smoothdescent.sharpness import run_command
-from smoothdescent.tables.runs import read_runs
+from smoothdescent.tables.runs import read_checkpoints, read_histories
 
 RUNS = ("w2_s0", "w2_s1")
+
+
+def read_runs(folder, resolved):
+    """Read all tables of all runs."""
+    for _ in read_checkpoints(folder, resolved, read_histories(folder, resolved)):
+        pass
 
 
 @pytest.fixture

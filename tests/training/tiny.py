@@ -81,7 +81,9 @@ class Files:
     @property
     def gathered(self):
         """The outputs of `gather`, by name."""
-        suffixes = {"history": "parquet", "sharpness": "parquet", "config": "yaml"}
+        suffixes = dict.fromkeys(("history", "sharpness", "samples"), "parquet") | {
+            "config": "yaml"
+        }
         return {name: self.folder / f"{name}.{suffix}" for name, suffix in suffixes.items()}
 
     def gather_arguments(self):
@@ -89,7 +91,8 @@ class Files:
         outputs = [
             word for name, path in self.gathered.items() for word in (f"--output-{name}", path)
         ]
-        return ["tables", "--settings", self.settings, "--folder", self.folder / "runs", *outputs]
+        inputs = ["--settings", self.settings, "--labels", self.labels]
+        return ["tables", *inputs, "--folder", self.folder / "runs", *outputs]
 
     def gather(self):
         """Gather the tables in this process."""

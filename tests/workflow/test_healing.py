@@ -33,6 +33,7 @@ KINDS = {
     ),
     "checkpoint": ({"runs/w1_s0/sharpness/e2.parquet": "e1.parquet"}, MEASURED),
     "experiment's table": ({"sharpness.parquet": "history.parquet"}, GATHERED),
+    "samples": ({"samples.parquet": "sharpness.parquet"}, GATHERED),
     "figure and verdict": (
         {"../figures/figure4.png": None, "../verdict.parquet": None},
         {"draw_figure": 1, "decide_verdict": 1, "explore": 1, "all": 1},

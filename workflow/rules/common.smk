@@ -1,6 +1,7 @@
 # Where files are, and what a job's result depends on.
 
-TABLES = ("history", "sharpness")
+SUMMARIES = ("history", "sharpness")  # the tables that figures, verdict and page read
+TABLES = (*SUMMARIES, "samples")
 
 
 wildcard_constraints:

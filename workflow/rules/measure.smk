@@ -38,6 +38,7 @@ for experiment, seeds in SEEDS:
 
 rule gather_tables:
     input:
+        labels=RESULTS / "{experiment}/labels.parquet",
         histories=all_histories,
         checkpoints=all_checkpoints,
     output:
@@ -54,6 +55,8 @@ rule gather_tables:
                 ("config", "config.yaml"),
             )
         },
+        # Not in the report, which holds its files.
+        samples=RESULTS / "{experiment}/samples.parquet",
     log:
         RESULTS / "{experiment}/logs/gather_tables.log",
     benchmark:
@@ -71,6 +74,7 @@ rule gather_tables:
         "Gathering the tables of {wildcards.experiment}; log: {log}"
     shell:
         "{params.program} tables --settings {params.settings:q}"
-        " --folder {params.runs:q} --output-history {output.history:q}"
-        " --output-sharpness {output.sharpness:q} --output-config {output.config:q}"
+        " --labels {input.labels:q} --folder {params.runs:q}"
+        " --output-history {output.history:q} --output-sharpness {output.sharpness:q}"
+        " --output-samples {output.samples:q} --output-config {output.config:q}"
         " > {log:q} 2>&1"

@@ -11,14 +11,14 @@ def figure_experiments(name):
     return [name for name in shown_experiments(name) if name in STUDY.experiments]
 
 
-def tables_of(experiments):
-    """Return the tables of some experiments."""
-    return [RESULTS / name / f"{table}.parquet" for name in experiments for table in TABLES]
+def tables_of(experiments, tables=TABLES):
+    """Return tables of some experiments; default: all."""
+    return [RESULTS / name / f"{table}.parquet" for name in experiments for table in tables]
 
 
 def figure_tables(wildcards):
     """Return the tables that a figure reads."""
-    return [str(path) for path in tables_of(figure_experiments(wildcards.figure))]
+    return [str(path) for path in tables_of(figure_experiments(wildcards.figure), SUMMARIES)]
 
 
 def figure_labels(wildcards, file):

@@ -4,7 +4,7 @@
 
 rule decide_verdict:
     input:
-        tables_of(STUDY.experiments),
+        tables_of(STUDY.experiments, SUMMARIES),
     output:
         parquet=RESULTS / "verdict.parquet",
         md=RESULTS / "verdict.md",
@@ -41,7 +41,7 @@ rule verdict:
 # It is not in the report, which would hold it in an address longer than browsers open in a frame.
 rule explore:
     input:
-        tables=tables_of(STUDY.experiments),
+        tables=tables_of(STUDY.experiments, SUMMARIES),
         verdict=rules.decide_verdict.output.parquet,
         data=[experiment_data(name) for name in STUDY.experiments],
         labels=[RESULTS / name / "labels.parquet" for name in STUDY.experiments],

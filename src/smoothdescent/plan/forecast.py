@@ -16,6 +16,7 @@ from smoothdescent.files import peek_metadata, read_metadata, write_json
 from smoothdescent.layout import run_name, sharpness_path, snapshot_path, state_path
 
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
+SAMPLE_BYTES = 21  # of a row of the experiment's table of samples
 FLOAT_BYTES = 4
 COPIES = 3
 
@@ -141,13 +142,15 @@ def run_work(
 
 
 def _disk(costs: Costs, experiment: Experiment, width: int) -> float:
-    """Return the bytes of a run's folder: snapshots, the state and its next version, tables."""
+    """Return the bytes of a run: snapshots, the state and its next version, tables, samples."""
     weights = FLOAT_BYTES * costs.at("parameters", width)
     snapshots = len(experiment.snapshot_epochs)
     state = weights * (1 + experiment.optimizer.buffers)
-    larger_volumes = len(experiment.final_epochs) * len(experiment.measure.paths.strengths)
+    larger_volumes = len(experiment.measure.paths.strengths)
+    rows = snapshots + len(experiment.final_epochs) * larger_volumes
+    image = ROW_BYTES * rows + SAMPLE_BYTES * (1 + larger_volumes)
     images = experiment.measure.samples or costs.train_samples
-    return weights * snapshots + 2 * state + ROW_BYTES * (snapshots + larger_volumes) * images
+    return weights * snapshots + 2 * state + image * images
 
 
 def done(runs: Path, name: str, experiment: Experiment) -> tuple[int, list[int]]:

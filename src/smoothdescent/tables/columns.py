@@ -18,8 +18,12 @@ _NOT_MEASURES = {
     *(
         *SHARPNESS_KEYS,
         "sample_id",
+        "label",
+        "label_true",
         "is_noisy",
+        "fitted_since",
         "parameters",
+        "threshold",
         "stopped",
         "diverged",
         "samples",

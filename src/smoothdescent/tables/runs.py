@@ -2,58 +2,126 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.errors import UserError
-from smoothdescent.files import made_again, put_aside, read_table, table_metadata
+from smoothdescent.files import (
+    canonical_json,
+    expect,
+    made_again,
+    put_aside,
+    read_table,
+    sha256_bytes,
+    table_metadata,
+)
 from smoothdescent.layout import history_path, run_name, sharpness_path
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def read_runs(
-    folder: Path, resolved: ResolvedExperiment
-) -> tuple[list[pa.Table], list[tuple[Path, pa.Table]]]:
-    """Read the histories and the checkpoints' tables of all runs of an experiment.
+
+def read_histories(folder: Path, resolved: ResolvedExperiment) -> dict[tuple[int, int], pa.Table]:
+    """Read the histories of all runs of an experiment.
 
     Args:
         folder: of the runs' folders.
-        resolved: the experiment, which says what runs and checkpoints there are.
+        resolved: the experiment, which says what runs there are.
 
     Returns:
-        One history for each run, and one (file, table) for each checkpoint.
+        By (width, seed), in the order of widths and seeds.
+
+    Raises:
+        UserError: histories are missing; or are damaged, another run's or without the predictions
+            of training samples, and are put aside.
+    """
+    histories, faults = {}, []
+    for width, seed in itertools.product(resolved.experiment.widths, resolved.experiment.seeds):
+        expected = _of_run(resolved, width, seed)
+        try:
+            histories[width, seed] = _read_history(
+                history_path(folder / run_name(width, seed)), expected
+            )
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
+        raise UserError(faults[0] + more)
+    return histories
+
+
+def read_checkpoints(
+    folder: Path, resolved: ResolvedExperiment, histories: dict[tuple[int, int], pa.Table]
+) -> Iterator[tuple[tuple[int, int], dict[int, tuple[Path, pa.Table]]]]:
+    """Read the checkpoints' tables of an experiment, one run at a time.
+
+    Args:
+        folder, resolved: see `read_histories`.
+        histories: what it has returned.
+
+    Yields:
+        (width, seed), and by epoch the file and the table of each checkpoint.
 
     Raises:
         UserError: a table is missing; or is damaged, another run's, not of the snapshot that the
-            training wrote, or measured with other settings, code or labels, and is put aside.
+            training wrote, or measured with other settings, code or labels, and is put aside. That
+            all are of one origin is known after the last run.
     """
     experiment = resolved.experiment
-    histories: list[pa.Table] = []
-    checkpoints: list[tuple[Path, pa.Table]] = []
-    for width in experiment.widths:
-        for seed in experiment.seeds:
-            run = folder / run_name(width, seed)
-            expected = {
-                "experiment": resolved.name,
-                "width": str(width),
-                "seed": str(seed),
-                "training_identity": resolved.training_identity,
-            }
-            histories.append(_read(history_path(run), expected))
-            said = table_metadata(histories[-1].schema)
-            snapshots = json.loads(said["snapshots"])
-            expected |= {key: said[key] for key in ("labels_sha256", "data_sha256")}
-            expected["measuring_identity"] = resolved.measuring_identity
-            for epoch in experiment.snapshot_epochs:
-                path = sharpness_path(run, epoch)
-                own = {"epoch": str(epoch), "snapshot_sha256": snapshots.get(str(epoch))}
-                if epoch in experiment.final_epochs:
-                    own["volumes"] = "all"
-                checkpoints.append((path, _read(path, expected | own)))
-    _refuse_mixture(checkpoints)
-    return histories, checkpoints
+    origins: dict[Path, str] = {}
+    for (width, seed), history in histories.items():
+        run = folder / run_name(width, seed)
+        said = table_metadata(history.schema)
+        snapshots = json.loads(said["snapshots"])
+        expected = _of_run(resolved, width, seed)
+        expected |= {key: said[key] for key in ("labels_sha256", "data_sha256")}
+        expected["measuring_identity"] = resolved.measuring_identity
+        checkpoints = {}
+        for epoch in experiment.snapshot_epochs:
+            path = sharpness_path(run, epoch)
+            own = {"epoch": str(epoch), "snapshot_sha256": snapshots.get(str(epoch))}
+            if epoch in experiment.final_epochs:
+                own["volumes"] = "all"
+            with made_again(path):
+                table = read_table(path, expected=expected | own)
+            checkpoints[epoch] = path, table
+            origins[path] = noted(table, "measured_with")
+        yield (width, seed), checkpoints
+    _refuse_mixture(origins)
+
+
+def read_labels(
+    path: Path, resolved: ResolvedExperiment, histories: Iterable[pa.Table]
+) -> pd.DataFrame:
+    """Read the labels that the runs of an experiment were trained on.
+
+    Returns:
+        `sample_id`, `label`, `label_true` and `is_noisy` of the training samples, in the order of
+        their ids.
+
+    Raises:
+        UserError: the table is missing, damaged, or another than that of the runs.
+    """
+    columns = ["sample_id", "label", "label_true", "is_noisy", "split"]
+    settings = {"settings": canonical_json(resolved.label_settings)}
+    try:
+        table = read_table(path, columns, settings)
+        frame = table.to_pandas()
+        frame = frame[frame["split"] == "train"].drop(columns="split").reset_index(drop=True)
+        trained_on = (frame[name].to_numpy("int64").tobytes() for name in ("sample_id", "label"))
+        found = table_metadata(table.schema) | {"labels_sha256": sha256_bytes(*trained_on)}
+        for history in histories:
+            said = table_metadata(history.schema)
+            expect(path, found, {key: said[key] for key in ("data_sha256", "labels_sha256")})
+    except UserError as error:
+        raise UserError(f"{error}; delete it, and the workflow makes the labels again") from None
+    return frame
 
 
 def noted(table: pa.Table, key: str) -> str:
@@ -61,20 +129,31 @@ def noted(table: pa.Table, key: str) -> str:
     return table_metadata(table.schema)[key]
 
 
-def _read(path: Path, expected: dict[str, str]) -> pa.Table:
-    """Read a table that says what is expected of it."""
+def _of_run(resolved: ResolvedExperiment, width: int, seed: int) -> dict[str, str]:
+    """Return what all tables of a run say of themselves."""
+    return {
+        "experiment": resolved.name,
+        "width": str(width),
+        "seed": str(seed),
+        "training_identity": resolved.training_identity,
+    }
+
+
+def _read_history(path: Path, expected: dict[str, str]) -> pa.Table:
     with made_again(path):
-        return read_table(path, expected=expected)
+        table = read_table(path, expected=expected)
+        if "fitted" not in table.column_names:
+            raise UserError(f"{path} has no column 'fitted': it is of an earlier version")
+        return table
 
 
-def _refuse_mixture(checkpoints: list[tuple[Path, pa.Table]]) -> None:
+def _refuse_mixture(origins: dict[Path, str]) -> None:
     """Refuse tables that were not all measured with the same code, settings, data and labels.
 
     Those of another origin than the newest are put aside.
     """
-    newest, table = max(checkpoints, key=lambda checkpoint: checkpoint[0].stat().st_mtime_ns)
-    origin = noted(table, "measured_with")
-    others = [path for path, other in checkpoints if noted(other, "measured_with") != origin]
+    newest = max(origins, key=lambda path: path.stat().st_mtime_ns)
+    others = [path for path, origin in origins.items() if origin != origins[newest]]
     if others:
         for path in others:
             put_aside(path)
