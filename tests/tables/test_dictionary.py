@@ -36,6 +36,10 @@ def test_the_code_runs_as_it_stands(finished_study, monkeypatch, capsys):
     for code in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         exec(compile(code, "docs/tables.md", "exec"), names)
     assert names["images"].shape == (3, 16, 16, 3)
-    assert 0 <= names["area"] <= 1
+    assert names["sharpest"]["sharpness"].is_monotonic_decreasing
+    areas = names["areas"]
+    assert areas["area"].between(0, 1).all() and len(areas) == 2 * 2
+    intervals = names["intervals"](areas, "area")
+    assert (intervals["low"] <= intervals["mean"]).all() and len(intervals) == 2
     printed = capsys.readouterr().out
-    assert "area under the curve" in printed and "high" in printed
+    assert "fitted_since" in printed and "threshold" in printed

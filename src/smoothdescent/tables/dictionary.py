@@ -58,7 +58,9 @@ _HISTORY = {
     "test_loss": "exact loss over the test images, on their true labels (nats)",
     **{n: _in_table(describe(n)) for n in HISTORY_COLUMNS if n.startswith("test_error")},
 }
+_LABELS = {"label_true": "class of the data set, from 0", "label": "class trained on"}
 _PARAMETERS = {"parameters": "trainable parameters of the network"}
+_THRESHOLD = {"threshold": "the experiment's interpolation threshold, a base width; empty if none"}
 _ENDED = {
     "stopped": "the weights are those at which the run stopped training",
     "diverged": "a loss has become NaN or infinite by then: the row has no values",
@@ -72,8 +74,7 @@ TABLES = (
         "training or validation image",
         {
             "sample_id": _SAMPLE["sample_id"],
-            "label_true": "class of the data set, from 0",
-            "label": "class trained on",
+            **_LABELS,
             "is_noisy": _SAMPLE["is_noisy"],
             "split": "`train` or `validation`",
         },
@@ -87,6 +88,7 @@ TABLES = (
             **_PARAMETERS,
             **_ENDED,
             "warning": "how the run fails to converge; empty if it does",
+            **_THRESHOLD,
         },
     ),
     Table(
@@ -101,6 +103,21 @@ TABLES = (
             **{name: _measure(name) for name in MEASURES},
             **_LENGTH,
             **_ENDED,
+            **_THRESHOLD,
+        },
+    ),
+    Table(
+        "samples.parquet",
+        "run, measured training sample and volume: means over the final checkpoints",
+        {
+            **{name: text for name, text in _RUN.items() if name != "epoch"},
+            "sample_id": _SAMPLE["sample_id"],
+            **{name: _LABELS[name] for name in ("label", "label_true")},
+            "is_noisy": _SAMPLE["is_noisy"],
+            "fitted_since": "epoch of the exact evaluation from which on all find it fitted; empty "
+            "if the last does not, or the run has diverged",
+            **_VOLUME,
+            **{name: _measure(name) for name in MEASURES},
         },
     ),
     Table(
