@@ -1,0 +1,213 @@
+"""A finished study, packed: by the rules of RO-Crate and Croissant, whole, and of one origin."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import mlcroissant
+import pytest
+from rocrate.rocrate import ROCrate
+from rocrate_validator import models, services
+from workflow.study import NAME, SIZES
+
+from smoothdescent.cli import main
+from smoothdescent.config.load import read_yaml, resolve
+from smoothdescent.files import read_metadata, read_table
+
+pytestmark = pytest.mark.slow
+PROFILE = "workflow-run-crate"
+# Authors are added by hand; a registry of packages is not named.
+LEFT_TO_AUTHORS = ("agent", "author", "publisher", "url")
+
+
+@pytest.fixture(scope="module")
+def study(finished_study):
+    """The results folder of a finished study."""
+    return finished_study.folder / "results/demo"
+
+
+@pytest.fixture(scope="module")
+def crate(study, tmp_path_factory):
+    """Its crate, a folder."""
+    output = tmp_path_factory.mktemp("published") / "crate"
+    main(["crate", str(study), "--output", str(output)])
+    return output
+
+
+@pytest.fixture
+def copy(study, tmp_path):
+    """A copy of the study that a test may damage."""
+    return shutil.copytree(study, tmp_path / "demo")
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as done:
+        main(["crate", *map(str, arguments)])
+    assert done.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def files_below(folder):
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def issues(crate, severity):
+    settings = models.ValidationSettings(
+        rocrate_uri=str(crate),
+        profile_identifier=PROFILE,
+        requirement_severity=severity,
+        offline=True,
+    )
+    return services.validate(settings).get_issues()
+
+
+def test_it_follows_the_profile(crate):
+    assert [i.message for i in issues(crate, models.Severity.REQUIRED)] == []
+
+
+def test_the_validator_finds_what_is_missing(crate, tmp_path):
+    broken = shutil.copytree(crate, tmp_path / "broken")
+    (broken / "Snakefile").unlink()
+    path = broken / "ro-crate-metadata.json"
+    path.write_text(path.read_text().replace('"instrument"', '"tool"'))
+    assert len(issues(broken, models.Severity.REQUIRED)) > 1
+
+
+def test_what_is_recommended_is_there_but_for_authors(crate):
+    found = {i.message for i in issues(crate, models.Severity.RECOMMENDED)}
+    assert [m for m in found if not any(word in m for word in LEFT_TO_AUTHORS)] == []
+
+
+def test_every_file_is_described(crate):
+    described = {e.id for e in ROCrate(crate).data_entities}
+    assert described == files_below(crate) - {"ro-crate-metadata.json"}
+
+
+def test_what_was_made_from_what(crate, study):
+    read = ROCrate(crate)
+    root = read.root_dataset
+    assert root["description"].startswith("At this scale 0 of 15 findings hold")
+    action = root["mentions"]
+    assert action["instrument"] is read.mainEntity
+    assert read.mainEntity.id == "Snakefile"
+    assert [entity.id for entity in action["object"]] == ["config.yaml", "#procedural10"]
+    results = {entity.id for entity in action["result"]}
+    for name in ("verdict.md", "figures/figure1.pdf", f"{NAME}/sharpness.parquet"):
+        assert f"results/demo/{name}" in results
+        assert (crate / "results/demo" / name).read_bytes() == (study / name).read_bytes()
+    assert not any("runs/" in name for name in results), "weights are packed when asked for"
+    assert action["startTime"] <= action["endTime"]
+    said = read_metadata(study / NAME / "history.parquet")
+    versions = {e["name"]: e["softwareVersion"] for e in read.mainEntity["softwareRequirements"]}
+    assert json.loads(said["library_versions"]).items() <= versions.items()
+    assert (
+        read.get("#procedural10")["sha256"]
+        == (read_metadata(study / "data/procedural10.safetensors")["sha256"])
+    )
+
+
+def test_its_configuration_makes_the_study_again(crate, study):
+    packed = resolve(read_yaml(crate / "config.yaml"))
+    said = read_metadata(study / NAME / "history.parquet")
+    assert packed.resolved(NAME).identity == said["config_hash"]
+    graph = (crate / "rulegraph.dot").read_text()
+    assert graph.startswith("digraph") and "decide_verdict" in graph
+
+
+def test_its_workflow_runs_in_it(crate, tmp_path):
+    here = shutil.copytree(crate, tmp_path / "unpacked")
+    (here / "results/demo/figures/figure3.pdf").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", "figure3"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (here / "results/demo/figures/figure3.pdf").exists()
+
+
+def test_the_tables_are_described_in_croissant(crate, study, caplog):
+    with caplog.at_level(logging.WARNING):
+        described = mlcroissant.Dataset(jsonld=crate / "croissant.json")
+    assert not described.metadata.issues.errors
+    assert not any("@context" in message for message in caplog.messages)
+    for name in ("labels", "history", "sharpness"):
+        table = read_table(study / NAME / f"{name}.parquet")
+        records = list(described.records(record_set=f"{NAME}/{name}"))
+        assert len(records) == table.num_rows
+        assert len(records[0]) == len(table.column_names)
+    [history] = [s for s in described.metadata.record_sets if s.name == f"{NAME}/history"]
+    about = {field.name: field.description for field in history.fields}
+    assert about["width"] == "base width w"
+    assert all(about.values())
+
+
+def test_a_zip_with_weights(study, crate, tmp_path):
+    output = tmp_path / "small.zip"
+    main(["crate", str(study), "--output", str(output), "--weights"])
+    packed = set(zipfile.ZipFile(output).namelist())
+    weights = {
+        f"results/demo/{NAME}/runs/w{width}_s{seed}/snapshots/e{epoch}.safetensors"
+        for width in SIZES["widths"]
+        for seed in SIZES["seeds"]
+        for epoch in (0, 1, 4)
+    }
+    assert packed == files_below(crate) | weights
+    assert [i.message for i in issues(output, models.Severity.REQUIRED)] == []
+
+
+@pytest.mark.parametrize(
+    "product",
+    ["verdict.parquet", f"{NAME}/history.parquet", "figures/figure2.png", "explore.html"],
+)
+def test_an_unfinished_study_is_refused(copy, product, capsys):
+    (copy / product).unlink()
+    assert product in (error := refusal(capsys, copy))
+    assert "`snakemake --config scale=demo` finishes it" in error
+    assert not (copy / "crate").exists()
+
+
+def test_a_damaged_study_is_refused(copy, capsys):
+    path = copy / NAME / "sharpness.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert f"{path} is damaged" in refusal(capsys, copy)
+
+
+def test_a_missing_snapshot_is_refused_with_weights(copy, capsys):
+    (copy / NAME / "runs/w1_s0/snapshots/e4.safetensors").unlink()
+    assert "runs/w1_s0/snapshots/e4.safetensors" in refusal(capsys, copy, "--weights")
+    assert not (copy / "crate").exists()
+
+
+def test_figures_of_other_tables_are_refused(copy, capsys):
+    """The tables and the verdict were made again, and a figure was not drawn again."""
+    folder = copy / NAME
+    said = read_metadata(folder / "history.parquet")
+    settings = {key: json.loads(said[f"{key}_config"]) for key in ("experiment", "dataset")}
+    settings["experiment"]["threshold"]["accuracy"] = 0.5
+    main([
+        "tables", "--settings", json.dumps({"name": NAME, **settings}),
+        "--folder", f"{folder}/runs", "--output-history", f"{folder}/history.parquet",
+        "--output-sharpness", f"{folder}/sharpness.parquet",
+        "--output-config", f"{folder}/config.yaml",
+    ])  # fmt: skip
+    assert "history.parquet: its sha256" in refusal(capsys, copy)
+    outputs = [f"--output-{kind}={copy}/verdict.{kind}" for kind in ("parquet", "md", "html")]
+    main(["verdict", "--tables", str(folder), *outputs])
+    capsys.readouterr()
+    assert "figure1.parquet: its sources" in refusal(capsys, copy)
+
+
+@pytest.mark.parametrize("name", ["taken", "taken.zip"])
+def test_nothing_is_overwritten(study, tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
+    assert "which exists" in refusal(capsys, study, "--output", tmp_path / name)
+    assert (tmp_path / name).read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
