@@ -1,5 +1,6 @@
 """A finished study, packed: by the rules of RO-Crate and Croissant, whole, and of one origin."""
 
+import io
 import json
 import logging
 import shutil
@@ -9,7 +10,12 @@ import zipfile
 
 import mlcroissant
 import pytest
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests_cache import CachedSession
 from rocrate.rocrate import ROCrate
+from rocrate.vocabs import RO_CRATE
 from rocrate_validator import models, services
 from workflow.study import NAME, SIZES
 
@@ -17,10 +23,16 @@ from smoothdescent.cli import main
 from smoothdescent.config.load import read_yaml, resolve
 from smoothdescent.files import read_metadata, read_table
 
-pytestmark = pytest.mark.slow
-PROFILE = "workflow-run-crate"
-# Authors are added by hand; a registry of packages is not named.
-LEFT_TO_AUTHORS = ("agent", "author", "publisher", "url")
+pytestmark = [
+    pytest.mark.slow,
+    # Of rdflib and of pandas, as the validators call them.
+    pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning"),
+]
+CONTEXT = "https://w3id.org/ro/crate/1.1/context"
+# What is recommended and not there: authors add themselves; libraries have a name and a version.
+# The last is said of two classes, not of an entity.
+LEFT_OUT = ("`author`", "an agent", "`publisher`", "have a url", "id SHOULD be an absolute URI")
 
 
 @pytest.fixture(scope="module")
@@ -55,31 +67,48 @@ def files_below(folder):
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
-def issues(crate, severity):
-    settings = models.ValidationSettings(
-        rocrate_uri=str(crate),
-        profile_identifier=PROFILE,
-        requirement_severity=severity,
-        offline=True,
-    )
-    return services.validate(settings).get_issues()
+@pytest.fixture(scope="module")
+def issues(tmp_path_factory):
+    """Return a function that returns what the validator says, which looks nothing up.
+
+    Its store of pages holds the terms of RO-Crate 1.1; without them it would see an empty crate.
+    They are made of the later ones that the library has.
+    """
+    terms = dict(RO_CRATE["@context"])
+    terms["ComputationalWorkflow"] = "https://bioschemas.org/ComputationalWorkflow"
+    del terms["sha256"]
+    body = io.BytesIO(json.dumps({"@context": terms}).encode())
+    headers = {"Content-Type": "application/ld+json"}
+    raw = urllib3.HTTPResponse(body, headers, 200, preload_content=False)
+    store = tmp_path_factory.mktemp("validator") / "pages"
+    with CachedSession(str(store), backend="sqlite", expire_after=-1) as session:
+        request = requests.Request("GET", CONTEXT).prepare()
+        session.cache.save_response(HTTPAdapter().build_response(request, raw))
+
+    def issues(crate, severity):
+        settings = models.ValidationSettings(
+            rocrate_uri=str(crate),
+            profile_identifier="workflow-run-crate",
+            requirement_severity=severity,
+            offline=True,
+            cache_path=store,
+        )
+        return [issue.message for issue in services.validate(settings).get_issues()]
+
+    return issues
 
 
-def test_it_follows_the_profile(crate):
-    assert [i.message for i in issues(crate, models.Severity.REQUIRED)] == []
+def test_it_follows_the_profile(crate, issues):
+    found = issues(crate, models.Severity.RECOMMENDED)
+    assert [m for m in found if not any(word in m for word in LEFT_OUT)] == []
 
 
-def test_the_validator_finds_what_is_missing(crate, tmp_path):
+def test_the_validator_finds_what_is_missing(crate, issues, tmp_path):
     broken = shutil.copytree(crate, tmp_path / "broken")
-    (broken / "Snakefile").unlink()
     path = broken / "ro-crate-metadata.json"
     path.write_text(path.read_text().replace('"instrument"', '"tool"'))
-    assert len(issues(broken, models.Severity.REQUIRED)) > 1
-
-
-def test_what_is_recommended_is_there_but_for_authors(crate):
-    found = {i.message for i in issues(crate, models.Severity.RECOMMENDED)}
-    assert [m for m in found if not any(word in m for word in LEFT_TO_AUTHORS)] == []
+    found = issues(broken, models.Severity.REQUIRED)
+    assert any("instrument property" in message for message in found)
 
 
 def test_every_file_is_described(crate):
@@ -147,7 +176,7 @@ def test_the_tables_are_described_in_croissant(crate, study, caplog):
     assert all(about.values())
 
 
-def test_a_zip_with_weights(study, crate, tmp_path):
+def test_a_zip_with_weights(study, crate, issues, tmp_path):
     output = tmp_path / "small.zip"
     main(["crate", str(study), "--output", str(output), "--weights"])
     packed = set(zipfile.ZipFile(output).namelist())
@@ -158,7 +187,7 @@ def test_a_zip_with_weights(study, crate, tmp_path):
         for epoch in (0, 1, 4)
     }
     assert packed == files_below(crate) | weights
-    assert [i.message for i in issues(output, models.Severity.REQUIRED)] == []
+    assert issues(output, models.Severity.REQUIRED) == []
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
+WORKFLOW_TERMS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 # Of the workflow, and of all of the crate until its authors choose another.
 LICENSE = ("https://spdx.org/licenses/MIT", "MIT License")
 FORMATS = {
@@ -57,7 +58,8 @@ def make_crate(study: FinishedStudy, *, with_weights: bool) -> ROCrate:
         UserError: a snapshot is missing or damaged, or the workflow cannot be packed (see
             `crate.workflow`).
     """
-    crate = ROCrate(version="1.1")
+    crate = ROCrate(version="1.1")  # the one that the profiles build on
+    crate.metadata.extra_terms["sha256"] = "http://schema.org/sha256"  # it has no such term yet
     folder = workflow_folder()
     config = configuration(study, folder)
     license = _context(crate, LICENSE[0], "CreativeWork", name=LICENSE[1])
@@ -132,7 +134,12 @@ def _add_workflow(crate: ROCrate, folder: Path) -> File:
     return crate.add_workflow(
         folder / "Snakefile",
         "Snakefile",
-        properties={"name": "smoothdescent", "version": __version__},
+        properties={
+            "name": "smoothdescent",
+            "version": __version__,
+            "conformsTo": {"@id": WORKFLOW_TERMS},
+            "encodingFormat": "text/plain",
+        },
         main=True,
         lang="snakemake",
         record_size=True,
