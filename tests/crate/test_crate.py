@@ -165,7 +165,7 @@ def test_the_tables_are_described_in_croissant(crate, study, caplog):
         described = mlcroissant.Dataset(jsonld=crate / "croissant.json")
     assert not described.metadata.issues.errors
     assert not any("@context" in message for message in caplog.messages)
-    for name in ("labels", "history", "sharpness"):
+    for name in ("labels", "history", "sharpness", "samples"):
         table = read_table(study / NAME / f"{name}.parquet")
         records = list(described.records(record_set=f"{NAME}/{name}"))
         assert len(records) == table.num_rows

@@ -25,7 +25,7 @@ from smoothdescent.layout import run_name, snapshot_path
 from smoothdescent.verdict.findings import Finding
 from smoothdescent.verdict.report import summary
 
-TABLES = ("history", "sharpness")
+TABLES = ("history", "sharpness")  # of which figures and verdict are made
 Metadata = dict[str, str]
 
 
@@ -73,7 +73,7 @@ class FinishedStudy:
 
     def tables(self, name: str) -> list[Path]:
         """Return the tables of an experiment."""
-        return [self.folder / name / f"{table}.parquet" for table in ("labels", *TABLES)]
+        return [self.folder / name / f"{t}.parquet" for t in ("labels", "samples", *TABLES)]
 
     def weights(self) -> list[Path]:
         """Return the snapshots of all runs, each proven.
