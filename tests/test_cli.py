@@ -49,6 +49,7 @@ assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith
         "tables.command",
         "figures.command",
         "verdict.command",
+        "crate.command",
         "data.labels",
         "lease",
         "orphans",

@@ -134,7 +134,7 @@ def test_what_was_made_from_what(crate, study):
     versions = {e["name"]: e["softwareVersion"] for e in read.mainEntity["softwareRequirements"]}
     assert json.loads(said["library_versions"]).items() <= versions.items()
     assert (
-        read.get("#procedural10")["sha256"]
+        read.get("#procedural10")["identifier"]
         == (read_metadata(study / "data/procedural10.safetensors")["sha256"])
     )
 

@@ -174,7 +174,7 @@ def _data_sets(crate: ROCrate, study: FinishedStudy) -> list[ContextEntity]:
             "CreativeWork",
             name=name,
             description=said["description"],
-            sha256=said["sha256"],
+            identifier=said["sha256"],  # of images and labels, whatever file they are in
         )
         for name, said in study.images.items()
     ]
