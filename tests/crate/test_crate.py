@@ -223,7 +223,8 @@ def test_figures_of_other_tables_are_refused(copy, capsys):
     settings["experiment"]["threshold"]["accuracy"] = 0.5
     main([
         "tables", "--settings", json.dumps({"name": NAME, **settings}),
-        "--folder", f"{folder}/runs", "--output-history", f"{folder}/history.parquet",
+        "--labels", f"{folder}/labels.parquet", "--folder", f"{folder}/runs",
+        "--output-samples", f"{folder}/samples.parquet", "--output-history", f"{folder}/history.parquet",
         "--output-sharpness", f"{folder}/sharpness.parquet",
         "--output-config", f"{folder}/config.yaml",
     ])  # fmt: skip
