@@ -224,7 +224,8 @@ def test_figures_of_other_tables_are_refused(copy, capsys):
     main([
         "tables", "--settings", json.dumps({"name": NAME, **settings}),
         "--labels", f"{folder}/labels.parquet", "--folder", f"{folder}/runs",
-        "--output-samples", f"{folder}/samples.parquet", "--output-history", f"{folder}/history.parquet",
+        "--output-samples", f"{folder}/samples.parquet",
+        "--output-history", f"{folder}/history.parquet",
         "--output-sharpness", f"{folder}/sharpness.parquet",
         "--output-config", f"{folder}/config.yaml",
     ])  # fmt: skip

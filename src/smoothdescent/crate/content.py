@@ -90,7 +90,7 @@ def make_crate(study: FinishedStudy, *, with_weights: bool) -> ROCrate:
     return crate
 
 
-def _context(crate: ROCrate, identifier: str, kind: str, **properties: Any) -> ContextEntity:
+def _context(crate: ROCrate, identifier: str, kind: str, /, **properties: Any) -> ContextEntity:
     return crate.add(ContextEntity(crate, identifier, {"@type": kind, **properties}))
 
 
