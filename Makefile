@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test gpu-check lint format graphs clean-venv
+.PHONY: demo test gpu-check lint format graphs site clean-venv
 
 demo: $(STAMP)
 	$(BIN)/snakemake --cores $(CORES)
@@ -34,6 +34,10 @@ graphs: $(STAMP)
 	$(BIN)/snakemake figure3 --config scale=small --rulegraph dot | dot -Tpng -Gdpi=100 -o docs/rulegraph.png
 	$(BIN)/snakemake $(RUN)/sharpness/e120.parquet --config scale=small --filegraph \
 	  | dot -Tpng -Gdpi=70 -o docs/filegraph.png
+
+# The documentation as a site, to be opened from its folder.
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 clean-venv:
 	rm -rf $(VENV)

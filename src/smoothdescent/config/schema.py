@@ -90,31 +90,34 @@ Epochs = Annotated[list[Count], BeforeValidator(_expand_ranges)]
 Memory = Annotated[str, AfterValidator(_check_memory)]
 
 
+NOISE_SEED = Field(0, description="one labelling, for all widths and training seeds")
+
+
 class SymmetricNoise(Block):
     """Exactly round(rate N) training labels replaced by one of the other classes."""
 
     kind: Literal["symmetric"]
-    rate: Fraction
-    seed: Seed = 0
+    rate: Fraction = Field(description="share of the training labels")
+    seed: Seed = NOISE_SEED
 
 
 class AsymmetricNoise(Block):
     """In `classes` random classes, a fraction `rate` of the labels replaced (section 4.5)."""
 
     kind: Literal["asymmetric"]
-    classes: Natural
-    rate: Fraction
-    seed: Seed = 0
+    classes: Natural = Field(description="how many classes are corrupted")
+    rate: Fraction = Field(description="share of the training labels of each of them")
+    seed: Seed = NOISE_SEED
 
 
 class Data(Block):
     """Which images an experiment trains on."""
 
     dataset: Name = Field(description="a key of `datasets`")
-    image_size: Natural | None = Field(None, description="pixels, by averaging; default: stored")
-    train_samples: Natural | None = Field(None, description="default: all that validation leaves")
+    image_size: Natural | None = Field(None, description="pixels, averaged over blocks; null: as stored")
+    train_samples: Natural | None = Field(None, description="null: all that `validation` leaves")
     validation: Count = Field(0, description="training images held out")
-    split_seed: Seed = 0
+    split_seed: Seed = Field(0, description="of what is held out, and of the training images taken")
 
 
 class Augmentation(Block):
@@ -132,15 +135,24 @@ class Measuring(Block):
     measures: list[str] = Field(
         list(STANDARD_MEASURES), description="some of these, or package.module:name of your own"
     )
-    samples: Natural | None = Field(None, description="training images measured; default: all")
-    paths: PathSettings
+    samples: Natural | None = Field(None, description="training images measured, drawn at random; null: all")
+    paths: PathSettings = Field(
+        description="the `directions` of an image's paths, and the increasing `strengths` of the "
+        "augmentations on each: singular values erased (svd) or pixels (shift)"
+    )
     jitters: Natural = Field(4, le=1000, description="colour jitters M of the tangent Hessian")
-    jitter_magnitude: Annotated[Positive, Field(lt=1)] = 0.01
+    jitter_magnitude: Positive = Field(
+        0.01, lt=1, description="brightness, contrast, saturation: 1 - this to 1 + this"
+    )
     step_size: Positive = Field(0.1, description="delta of equation 5")
-    step: Literal["delta", "full"] = "delta"
-    hessian: Literal["equation5", "rms"] = Field("equation5", description="normalisation")
-    seed: Seed = 0
-    dtype: Literal["float32", "float64"] = "float32"
+    step: Literal["delta", "full"] = Field(
+        "delta", description="gradients at x + delta u, or at x + u"
+    )
+    hessian: Literal["equation5", "rms"] = Field(
+        "equation5", description="normalisation of the Hessian norm"
+    )
+    seed: Seed = Field(0, description="of the jitters, and of the images measured")
+    dtype: Literal["float32", "float64"] = Field("float32", description="of the measurement")
 
     @model_validator(mode="after")
     def _check(self) -> Measuring:
@@ -177,14 +189,17 @@ class Training(Block):
     network: Annotated[str, AfterValidator(_check_network)] = Field(
         description="registry name, or import path package.module:factory"
     )
-    optimizer: OptimizerSettings
+    optimizer: OptimizerSettings = Field(
+        description="its `learning_rate` rises linearly over `warmup_epochs` and then follows the "
+        "`schedule`: constant, or over sqrt(1 + floor(step / 512)); sgd also has a `momentum`"
+    )
     augmentation: Augmentation | None = None
-    batch_size: Natural
+    batch_size: Natural = Field(description="images in a step")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="of the training's arithmetic; weights are float32 always"
     )
     evaluate_every: Natural = Field(10, description="epochs between exact evaluations")
-    stop_below: StopBelow | None = Field(None, description="default: every epoch is trained")
+    stop_below: StopBelow | None = Field(None, description="null: every epoch is trained")
 
 
 class Experiment(Training):
@@ -192,17 +207,19 @@ class Experiment(Training):
 
     data: Data
     noise: Annotated[SymmetricNoise | AsymmetricNoise, Field(discriminator="kind")] | None = None
-    widths: Widths
-    seeds: Seeds
+    widths: Widths = Field(description="base widths w; `1..64` stands for 1, 2, ..., 64")
+    seeds: Seeds = Field(description="of initialisation, order of samples and augmentation")
     seeds_per_job: Natural = Field(1, description="runs of a width that one job trains or measures")
-    epochs: Natural
+    epochs: Natural = Field(description="length of a training; may be raised later")
     snapshots: Epochs = Field(
         [], description="epochs whose weights are kept, beside the final ones"
     )
     final_snapshots: FinalSnapshots = FinalSnapshots()
     measure: Measuring
     threshold: Threshold = Threshold()
-    bands: Literal["std", "interval"] = Field("std", description="of figures, over seeds")
+    bands: Literal["std", "interval"] = Field(
+        "std", description="of figures, over seeds: standard deviation, or 95 % interval of the mean"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
@@ -304,18 +321,24 @@ class ResolvedExperiment(Block):
 class Study(Block):
     """The configuration in force: one scale, resolved."""
 
-    scale: Name
-    results: PlainPlace
-    device: Literal["auto", "cpu", "cuda"]
+    scale: Name = Field(description="one of `scales`")
+    results: PlainPlace = Field(description="folder of all results")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        description="`auto` is the GPU where there is one"
+    )
     deterministic: StrictBool = Field(
         False, description="train with kernels of a GPU that repeat every bit; a CPU's always do"
     )
-    threads: Annotated[Natural, Field(le=1024)]
+    threads: Natural = Field(le=1024, description="CPU threads of a training or measuring job")
     longest_job_hours: Positive = Field(
         12, le=100_000, description="limit of the time a cluster job asks for"
     )
-    memory: Memory | None = Field(None, description="default: planning.parse_memory's")
-    autosave_minutes: Positive
+    memory: Memory | None = Field(
+        None,
+        description="what a measurement may use for its points, such as 512MiB; null: 1GiB on a "
+        "CPU, a quarter of what is free on a GPU",
+    )
+    autosave_minutes: Positive = Field(description="between two saves of a training")
     datasets: dict[Name, Dataset]
     experiments: dict[Name, Experiment]
 

@@ -61,7 +61,7 @@ class Candidates:
         first, end: each run is the points first..end-1 [K].
         before, peak: the runs of each rise [R].
         last: the runs that end with the last point [T].
-        falls: whether last[t] lies beyond peak[r] [R, T].
+        falls: [R, T], whether last[t] lies beyond peak[r].
     """
 
     runs: np.ndarray

@@ -91,7 +91,9 @@ class Source(Block):
 class RealSource(Source):
     """What sources of real images share: the moments that normalise them, per channel."""
 
-    mean: tuple[Real, Real, Real] | None = Field(None, description="default: the source's")
+    mean: tuple[Real, Real, Real] | None = Field(
+        None, description="of the [0,1] pixels, per channel; null: the source's, or computed"
+    )
     std: tuple[Positive, Positive, Positive] | None = Field(None, description="likewise")
 
     def determining(self) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class ProceduralSource(Source):
     """Embedded images drawn from a seed: shifted random-field prototypes plus 1/f noise."""
 
     source: Literal["procedural"]
-    seed: Seed = 0
-    classes: Several = Field(10, le=10_000)
+    seed: Seed = Field(0, description="of the images")
+    classes: Several = Field(10, le=10_000, description="number of classes")
     size: Several = Field(16, le=1024, description="height and width in pixels")
     train: Natural = Field(3000, le=10_000_000, description="training images")
     test: Natural = Field(2000, le=10_000_000, description="test images")
