@@ -1,11 +1,22 @@
 """The command line: every stage has help, and a fault is one sentence with status 2."""
 
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
-from smoothdescent.cli import COMMANDS, main
+from smoothdescent.cli import COMMANDS, main, parse
+from smoothdescent.files import read_table
+
+
+def examples(command, capsys):
+    """Return the words of each example in a command's help, without the program's name."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    printed = capsys.readouterr().out.replace("\\\n", " ")
+    return [shlex.split(line)[1:] for line in re.findall(r"^    smoothdescent .*", printed, re.M)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -16,6 +27,29 @@ def test_help(command, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: smoothdescent {command}")
     assert len(printed.split("\n\n")[1].split()) > 5, "the command says what it does"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command, capsys):
+    found = examples(command, capsys)
+    assert found
+    for words in found:
+        # What the shell would put in is a command itself.
+        inner = [
+            match for word in words for match in re.findall(r"\$\(smoothdescent (.*?)\)", word)
+        ]
+        for arguments in (words, *map(shlex.split, inner)):
+            _, parsed = parse(arguments)
+            assert parsed.command == arguments[0]
+        assert words[0] == command
+
+
+def test_examples_run_as_they_stand(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    main(examples("prepare-data", capsys)[0])
+    main(examples("make-labels", capsys)[0])
+    labels = read_table("labels.parquet").to_pandas()
+    assert labels["is_noisy"].sum() == round(0.2 * (4000 - 100))
 
 
 def test_a_fault_is_one_sentence(capsys):

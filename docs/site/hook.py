@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "src/smoothdescent"
-sys.path.insert(0, str(PACKAGE.parent))
 # In JSON schemas, and as pydantic writes limits of an annotated type.
 LIMITS = {"minimum": "≥", "ge": "≥", "exclusiveMinimum": ">", "gt": ">"}
 LIMITS |= {"maximum": "≤", "le": "≤", "exclusiveMaximum": "<", "lt": "<"}
@@ -47,12 +45,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {"index.md": start, "api/shared.md": "# Shared by all stages\n"}
     for path in sorted(PACKAGE.iterdir()):
         if (path / "__init__.py").exists():
-            pages[f"api/{path.name}.md"] = f"# {path.name}\n\n::: smoothdescent.{path.name}\n"
+            top = "    options: {heading_level: 1}\n"
+            pages[f"api/{path.name}.md"] = f"::: smoothdescent.{path.name}\n{top}"
         elif path.suffix == ".py" and "__" not in path.stem:
             pages["api/shared.md"] += f"\n::: smoothdescent.{path.stem}\n"
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
-    files.append(File.generated(config, "site.css", abs_src_path=str(Path(__file__).with_name("site.css"))))
+    css = Path(__file__).with_name("site.css")
+    files.append(File.generated(config, css.name, abs_src_path=str(css)))
     return files
 
 
@@ -61,14 +61,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "configuration.md":
         from smoothdescent.config.schema import Study
 
-        markdown += "\n" + "\n".join(_sections(Study.model_json_schema()))
+        study = Study.model_json_schema()
+        markdown += "\n" + "\n".join(_sections(study, study))
     return SOURCE_LINK.sub(
         lambda link: f"[`{link[1]}`][{link[2].replace('/', '.')}.{link[1]}]", markdown
     )
 
 
 def _block(source: str, *_: Any, **__: Any) -> str:
-    return convert(source, display="block")
+    return f'<div class="formula">{convert(source, display="block")}</div>'
 
 
 class _InlineFormulas(Extension):
@@ -81,32 +82,37 @@ class _Inline(InlineProcessor):
         return self.md.htmlStash.store(convert(m[1])), m.start(0), m.end(0)
 
 
-def _sections(study: dict[str, Any], path: str = "", block: dict | None = None) -> Iterator[str]:
+def _sections(
+    study: dict[str, Any], block: dict[str, Any], path: str = "", note: str = ""
+) -> Iterator[str]:
     """Yield the lines of a block's table, and then those of the blocks in it.
 
     Args:
         study: the JSON schema of the study, to whose `$defs` blocks refer.
-        path: the keys that lead to the block.
-        block: its own schema; default: the study's.
+        block: the block's own.
+        path: the keys that lead to it.
+        note: what the block that it is in says of it.
     """
-    block = block or study
-    kinds = [f"{key}: {of['const']}" for key, of in block["properties"].items() if "const" in of]
-    yield f"\n## {path or 'The study'}{''.join(f' ({kind})' for kind in kinds)}\n"
-    yield f"{block['description']}\n"
+    fields = sorted(block["properties"].items(), key=lambda item: "const" not in item[1])
+    kinds = "".join(f" ({key}: {field['const']})" for key, field in fields if "const" in field)
+    title = path.removeprefix("experiments.NAME.")
+    level = "##" if title == path else "###"
+    yield f"\n{level} {title or 'The study'}{kinds}\n\n{block['description']} {note}\n"
     yield "| key | value | default | meaning |\n| --- | --- | --- | --- |"
     inner = []
-    for key, field in block["properties"].items():
+    for key, field in fields:
         named = "patternProperties" in field
-        below = f"{path}.{key}".strip(".") + (".NAME" if named else "")
+        below = f"{path}.{key}".removeprefix(".") + (".NAME" if named else "")
         blocks = [*_blocks(field, study["$defs"])]
-        inner += [(below, found) for found in blocks]
-        required = key in block.get("required", ())
-        default = "" if required else f"`{json.dumps(field['default'])}`"
+        meaning = field.get("description", "").replace("*", r"\*")
+        note = f"{meaning[:1].upper()}{meaning[1:]}." if meaning else ""
+        inner += [(found, below, note) for found in blocks]
         value = ("blocks with names" if named else "a block") if blocks else _value(field)
-        meaning = field.get("description", "") + (f" See {below}." if blocks else "")
-        yield f"| `{key}` | {value} | {default} | {meaning} |"
-    for below, found in inner:
-        yield from _sections(study, below, found)
+        default = json.dumps(field["default"]).strip('"') if "default" in field else ""
+        cells = (f"`{key}`", value, default and f"`{default}`", "see below" if blocks else meaning)
+        yield f"| {' | '.join(cells)} |"
+    for arguments in inner:
+        yield from _sections(study, *arguments)
 
 
 def _blocks(field: dict[str, Any], defs: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -121,12 +127,14 @@ def _blocks(field: dict[str, Any], defs: dict[str, Any]) -> Iterator[dict[str, A
 def _value(field: dict[str, Any]) -> str:
     """Say of which type a value is, and within which limits."""
     if "anyOf" in field:
-        return " or ".join(map(_value, field["anyOf"]))
+        return "; or ".join(map(_value, field["anyOf"]))
     if found := field.get("enum", [field["const"]] if "const" in field else ()):
         return ", ".join(f"`{value}`" for value in found)
     if items := field.get("prefixItems"):
-        return f"{len(items)} of: {_value(items[0])}"
+        return f"list of {len(items)}: {_value(items[0])}"
     if "items" in field:
         return f"list of: {_value(field['items'])}"
-    limits = [f"{sign} {field[key]:g}" for key, sign in LIMITS.items() if key in field]
+    limits = [
+        f"{sign}\N{NO-BREAK SPACE}{field[key]:g}" for key, sign in LIMITS.items() if key in field
+    ]
     return f"{TYPES[field['type']]} {', '.join(limits)}".strip()

@@ -8,6 +8,7 @@ import errno
 import importlib
 import os
 import sys
+from types import ModuleType
 from typing import NoReturn
 
 from smoothdescent import __version__
@@ -58,6 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> None:
     """Run the command that the first argument names."""
+    module, parsed = parse(arguments)
+    module.run(parsed)
+
+
+def parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """Return the module of the command that the first argument names, and its options."""
     parser = argparse.ArgumentParser(prog="smoothdescent", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
@@ -71,7 +78,7 @@ def run(arguments: list[str]) -> None:
             module.add_arguments(subparser)
     parsed = parser.parse_args(arguments)
     assert module is not None  # parse_args has left the program for any other first word
-    module.run(parsed)
+    return module, parsed
 
 
 def fail(message: str) -> NoReturn:

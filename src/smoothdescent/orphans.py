@@ -1,5 +1,7 @@
 """List the SLURM jobs that were started from a working directory and have not ended.
 
+    smoothdescent orphans --folder my-study
+
 Snakemake forgets its jobs when it is killed, and they run on: after `--unlock`, the same command
 submits them a second time, and the second ones wait for the first. Ask for orphans before, and
 await or cancel them. The exit status is 1 if there are any jobs.

@@ -1,8 +1,9 @@
 """Print the configuration in force at a scale, or an experiment's as the stages take it.
 
-The stages take the settings of an experiment by value:
+    smoothdescent config --scale paper
+    smoothdescent config --experiment convnet-cifar10-noise20 --json
 
-    smoothdescent train --settings "$(smoothdescent config --experiment NAME --json)" ...
+The stages take the settings of an experiment by value: the second form prints them.
 """
 
 from __future__ import annotations

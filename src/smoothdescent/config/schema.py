@@ -114,7 +114,9 @@ class Data(Block):
     """Which images an experiment trains on."""
 
     dataset: Name = Field(description="a key of `datasets`")
-    image_size: Natural | None = Field(None, description="pixels, averaged over blocks; null: as stored")
+    image_size: Natural | None = Field(
+        None, description="pixels, averaged over blocks; null: as stored"
+    )
     train_samples: Natural | None = Field(None, description="null: all that `validation` leaves")
     validation: Count = Field(0, description="training images held out")
     split_seed: Seed = Field(0, description="of what is held out, and of the training images taken")
@@ -135,7 +137,9 @@ class Measuring(Block):
     measures: list[str] = Field(
         list(STANDARD_MEASURES), description="some of these, or package.module:name of your own"
     )
-    samples: Natural | None = Field(None, description="training images measured, drawn at random; null: all")
+    samples: Natural | None = Field(
+        None, description="training images measured, drawn at random; null: all"
+    )
     paths: PathSettings = Field(
         description="the `directions` of an image's paths, and the increasing `strengths` of the "
         "augmentations on each: singular values erased (svd) or pixels (shift)"
@@ -190,8 +194,8 @@ class Training(Block):
         description="registry name, or import path package.module:factory"
     )
     optimizer: OptimizerSettings = Field(
-        description="its `learning_rate` rises linearly over `warmup_epochs` and then follows the "
-        "`schedule`: constant, or over sqrt(1 + floor(step / 512)); sgd also has a `momentum`"
+        description="the `learning_rate` rises linearly over `warmup_epochs` and then follows the "
+        "`schedule`: constant, or divided by sqrt(1 + floor(step / 512)); sgd has a `momentum` too"
     )
     augmentation: Augmentation | None = None
     batch_size: Natural = Field(description="images in a step")
@@ -218,7 +222,8 @@ class Experiment(Training):
     measure: Measuring
     threshold: Threshold = Threshold()
     bands: Literal["std", "interval"] = Field(
-        "std", description="of figures, over seeds: standard deviation, or 95 % interval of the mean"
+        "std",
+        description="of figures, over seeds: standard deviation, or 95 % interval of the mean",
     )
 
     @model_validator(mode="after")

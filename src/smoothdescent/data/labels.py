@@ -1,5 +1,8 @@
 """Split the training images of a data set and corrupt training labels into a label table.
 
+    smoothdescent make-labels --data procedural10.safetensors --output labels.parquet \\
+        --settings '{"validation": 100, "noise": {"kind": "symmetric", "rate": 0.2}}'
+
 Section 4.5 of the paper describes the asymmetric noise. The settings are JSON or a YAML file with
 the keys train_samples (null: all), validation, split_seed, noise_seed and noise: null,
 {"kind": "symmetric", "rate": 0.2} or {"kind": "asymmetric", "classes": 20, "rate": 0.8}.

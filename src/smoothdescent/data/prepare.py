@@ -1,9 +1,11 @@
 """Decode a data set from its source into one memory-mappable file with a checksum.
 
-The settings are a data set's block of the configuration, as JSON or as a YAML file, for example
-{"source": "parquet", "path": "cifar10", "mean": [0.49, 0.48, 0.45], "std": [0.2, 0.2, 0.2]}
-{"source": "torchvision", "name": "cifar10", "path": "data", "download": true}
-{"source": "procedural", "seed": 0, "train": 4000, "test": 1000}
+    smoothdescent prepare-data --name procedural10 --output procedural10.safetensors \\
+        --settings '{"source": "procedural", "seed": 0, "train": 4000, "test": 1000}'
+    smoothdescent prepare-data --name cifar10 --output cifar10.safetensors \\
+        --settings '{"source": "torchvision", "name": "cifar10", "path": "data"}'
+
+The settings are a data set's block of the configuration, as JSON or as a YAML file.
 """
 
 from __future__ import annotations

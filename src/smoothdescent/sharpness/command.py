@@ -1,9 +1,12 @@
 """Measure the sharpness of one network around training images, into one Parquet table.
 
+    smoothdescent measure --network convnet --width 4 --output sharpness.parquet \\
+        --weights results/demo/convnet-cifar10-noise20/runs/w4_s0/snapshots/e10.safetensors \\
+        --data results/demo/data/procedural10.safetensors --samples 100 --strengths 1 2 3 4
+
 The data are a file written by prepare-data, a folder of Parquet shards in the layout of the Hugging
-Face hub, or a data set's settings as for prepare-data, for example
-{"source": "torchvision", "name": "cifar10", "path": "data"}
-The labels trained on are those of the data, or those of a label table written by make-labels.
+Face hub, or a data set's settings as for prepare-data. The labels trained on are those of the data,
+or those of a label table written by make-labels.
 
 Weights that this program has saved say what they belong to: their width and normalisation are
 taken where the command line leaves them open, images are averaged down to their size, and what

@@ -1,5 +1,11 @@
 """Measure the snapshots of runs, one table each.
 
+    smoothdescent measure-runs --runs w4_s0 w4_s1 \\
+        --folder results/demo/convnet-cifar10-noise20/runs \\
+        --data results/demo/data/procedural10.safetensors \\
+        --labels results/demo/convnet-cifar10-noise20/labels.parquet \\
+        --settings "$(smoothdescent config --experiment convnet-cifar10-noise20 --json)"
+
 Every snapshot is measured at the training points (volume 0), the final ones over all volumes.
 The weights of a run that stopped training serve several epochs, and are measured once. Finished
 tables are not measured again; those of other settings, labels, weights or code are put aside before

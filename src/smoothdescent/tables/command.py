@@ -1,5 +1,11 @@
 """Gather the tables of an experiment's runs: the histories, the mean sharpness, and each sample's.
 
+    smoothdescent tables --folder results/demo/convnet-cifar10-noise20/runs \\
+        --labels results/demo/convnet-cifar10-noise20/labels.parquet \\
+        --output-history history.parquet --output-sharpness sharpness.parquet \\
+        --output-samples samples.parquet --output-config config-in-force.yaml \\
+        --settings "$(smoothdescent config --experiment convnet-cifar10-noise20 --json)"
+
 The column `warning` of the histories says of a run how it fails to converge; `stopped` of histories
 and mean sharpness, that the weights of an epoch are those at which the run stopped training
 (`stop_below`); `diverged`, that a loss has become NaN or infinite: there are no values from there

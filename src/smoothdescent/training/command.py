@@ -1,5 +1,10 @@
 """Train runs of an experiment, and keep their snapshots and histories.
 
+    smoothdescent train --runs w4_s0 w4_s1 --folder results/demo/convnet-cifar10-noise20/runs \\
+        --data results/demo/data/procedural10.safetensors \\
+        --labels results/demo/convnet-cifar10-noise20/labels.parquet \\
+        --settings "$(smoothdescent config --experiment convnet-cifar10-noise20 --json)"
+
 Finished work is not repeated: what is there and right stays, what is missing or damaged is made
 again. The training state is saved every few minutes and on SIGTERM, SIGINT (which also stop the
 program) and SIGUSR1; the same command then resumes, bit-identically on a CPU and, with

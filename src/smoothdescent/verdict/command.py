@@ -3,7 +3,7 @@
     smoothdescent verdict --tables results/demo/convnet-cifar10-noise20 \\
         --output-parquet results/demo/verdict.parquet --output-md results/demo/verdict.md \\
         --output-html results/demo/verdict.html
-    smoothdescent verdict --compare results/demo results/small [--output-md scales.md]
+    smoothdescent verdict --compare results/demo results/small --output-md scales.md
 
 Each finding holds, fails or is undecided, with the number behind it; docs/verdict.md explains the
 rules. The second form prints the verdicts of several scales side by side.
