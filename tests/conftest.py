@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from workflow.study import Study
 
 from smoothdescent.devices import prepare_training
+
+# Nothing is said of how fast a machine makes examples, or tries one.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

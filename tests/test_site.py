@@ -47,7 +47,7 @@ def test_every_key_of_the_configuration_is_described():
 
 
 def test_the_citation_is_of_this_version():
-    citation = yaml.safe_load((REPOSITORY / ".github/CITATION.cff").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__
     [paper] = citation["references"]
     assert len(paper["authors"]) == 4

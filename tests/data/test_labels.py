@@ -35,7 +35,7 @@ def test_columns_and_order() -> None:
     np.testing.assert_array_equal(frame["label_true"], TRUE[frame["sample_id"]])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     classes=st.integers(2, 20),
     total=st.integers(2, 300),
@@ -66,7 +66,7 @@ def test_symmetric_noise(
     assert frame["label"].between(0, classes - 1).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(corrupted=st.integers(1, 10), rate=st.floats(0, 1), noise_seed=st.integers(0, 99))
 def test_asymmetric_noise(corrupted: int, rate: float, noise_seed: int) -> None:
     noise = {"kind": "asymmetric", "classes": corrupted, "rate": rate}

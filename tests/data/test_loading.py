@@ -119,7 +119,7 @@ def test_normalising_takes_no_second_copy() -> None:
     assert result.data_ptr() == pixels.data_ptr()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(ids=st.lists(st.integers(0, 39), max_size=60))
 def test_pixels_in_any_order(small: Store, ids: list[int]) -> None:
     pixels = load_pixels(small, ids)

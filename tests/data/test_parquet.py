@@ -159,7 +159,8 @@ def test_damaged_pages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(position=st.integers(0, 2**20), value=st.integers(1, 255), cut=st.booleans())
 def test_any_damage_is_a_sentence(folder: Path, position: int, value: int, cut: bool) -> None:

@@ -105,7 +105,7 @@ def test_shifts_are_cyclic_and_bounded() -> None:
         assert any(np.array_equal(shifted, candidate) for candidate in candidates)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     classes=st.integers(2, 12),
     size=st.integers(2, 33),

@@ -53,7 +53,7 @@ def test_moments_are_computed_over_the_training_pixels(path: Path, decoded: Deco
     np.testing.assert_allclose(store.std, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     images=hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(3), st.just(3), st.just(3)))
 )
@@ -124,7 +124,8 @@ def test_the_checksum_covers_what_determines_a_result(
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(position=st.integers(0, 2**31), value=st.integers(1, 255), kept=st.floats(0, 1))
 def test_a_changed_byte_or_a_truncated_file_is_found(

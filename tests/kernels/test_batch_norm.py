@@ -33,7 +33,7 @@ def gradients(function, module, x):
     return [y, *torch.autograd.grad((y * direction).sum(), [x, *parameters])]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     before=st.integers(1, 3),
     after=st.integers(1, 20),

@@ -50,7 +50,7 @@ def assert_near(found, expected, dtype):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes)
 @example(FLOAT32)
 def test_logits_and_input_gradients(shape):
@@ -67,7 +67,7 @@ def test_logits_and_input_gradients(shape):
         assert_near(ours, theirs, dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes)
 @example(SEVERAL)
 @example(FLOAT32)

@@ -58,7 +58,7 @@ def assert_near(found, expected, dtype, name=""):
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes)
 @example(FLOAT32)
 def test_logits_and_input_gradients(shape):
@@ -75,7 +75,7 @@ def test_logits_and_input_gradients(shape):
         assert_near(ours, theirs, shape["dtype"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes)
 @example(FLOAT32)
 def test_steps_are_those_of_plain_modules(shape):

@@ -24,7 +24,7 @@ def numpy_svd_image(image, direction, strength):
     return result
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_svd_paths_match_numpy(data):
     height, width = data.draw(st.integers(2, 9)), data.draw(st.integers(2, 9))
@@ -92,7 +92,7 @@ def test_whole_shifts_repeat_the_edges():
     torch.testing.assert_close(up[:, :-1], images[0, :, 1:])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 7), st.floats(0.05, 9), st.integers(2, 7), st.integers(2, 7))
 def test_shifts_are_bilinear(directions, radius, height, width):
     image = np.random.default_rng(0).random((1, height, width))

@@ -22,7 +22,7 @@ def brute_force(values, points):
     return result
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 4), st.integers(0, 5), st.integers(0, 2**16), st.data())
 def test_volumes_match_a_loop(directions, steps, seed, data):
     generator = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from training.test_measure_runs import SIZES, measure
 from training.tiny import Files, tiny_study
@@ -31,7 +31,6 @@ def history_of(fitted, ends):
     return pa.table(table, pa.schema({"epoch": pa.int64(), "fitted": pa.binary()}))
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 20).flatmap(
         lambda n: st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=8)

@@ -18,7 +18,7 @@ def random_images(samples=6, height=8, width=None, seed=0):
     return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     shift=st.integers(0, 4),
     flip=st.booleans(),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from verdict.studies import THRESHOLD, WIDTHS, bump
@@ -151,7 +151,6 @@ def reference_height(mean: np.ndarray, inside: np.ndarray) -> float:
     return found
 
 
-@settings(deadline=None)  # the first curve of a kind simulates its critical values
 @given(
     mean=st.lists(st.floats(-5, 5), min_size=4, max_size=10),
     seed=st.integers(0, 100),
