@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,25 +8,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 from workflow.study import Study
 
 from smoothdescent.devices import prepare_training
 
-# Nothing is said of how fast a machine makes examples, or tries one.
-settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("any machine")
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide GPUs from all tests but those that are about them, when these are asked for alone.
+    """Hide GPUs from all tests but those about them, and let Hypothesis take its time.
 
-    Others compare bytes, and would train on a GPU that they found.
+    Others than those, asked for alone, compare bytes, and would train on a GPU that they found.
     """
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with contextlib.suppress(ImportError):  # a machine with a GPU may lack it, and its tests do too
+        from hypothesis import HealthCheck, settings
+
+        # Nothing is said of how fast a machine makes examples, or tries one.
+        slow = [HealthCheck.too_slow]
+        settings.register_profile("any machine", deadline=None, suppress_health_check=slow)
+        settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

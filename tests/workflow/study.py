@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import yaml
 
 from smoothdescent.files import read_table
@@ -130,6 +129,8 @@ class Study:
 
 def processes(stage, process):
     """Return the Python processes below `process` that train or measure."""
+    import psutil  # which a machine with a GPU may lack
+
     children = psutil.Process(process.pid).children(recursive=True)
     return [c for c in children if stage in c.cmdline() and "python" in Path(c.exe()).name]
 
