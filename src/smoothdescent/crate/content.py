@@ -153,10 +153,12 @@ def _software(crate: ROCrate, study: FinishedStudy) -> list[ContextEntity]:
         found.add(("smoothdescent", said["smoothdescent_version"]))
         found |= {*json.loads(said["library_versions"]).items()}
         found |= {tuple(words.split(" ", 1)) for words in json.loads(said["training_versions"])}
+    # Package URLs; these two are in no registry of Python packages.
+    kinds = {"python": "generic", "smoothdescent": "generic"}
     return [
         _context(
             crate,
-            "pkg:" + ("generic" if name == "python" else "pypi") + f"/{name}@{version}",
+            f"pkg:{kinds.get(name, 'pypi')}/{name}@{version}",
             "SoftwareApplication",
             name=name,
             softwareVersion=version,
