@@ -316,6 +316,15 @@ class ResolvedExperiment(Block):
             }
         )
 
+    def of_run(self, width: int, seed: int) -> dict[str, str]:
+        """What all files of a run say of themselves in their metadata."""
+        return {
+            "experiment": self.name,
+            "width": str(width),
+            "seed": str(seed),
+            "training_identity": self.training_identity,
+        }
+
     @property
     def measuring_identity(self) -> str:
         """A hash of what determines the sharpness tables, beside the weights that are measured."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -165,13 +166,11 @@ def _resolved(folder: Path, said: Metadata) -> ResolvedExperiment:
 def _snapshots(runs: Path, resolved: ResolvedExperiment) -> Iterator[tuple[Path, dict[str, str]]]:
     """Yield the snapshots of an experiment, with what each should say of itself."""
     experiment = resolved.experiment
-    facts = {"experiment": resolved.name, "training_identity": resolved.training_identity}
-    for width in experiment.widths:
-        for seed in experiment.seeds:
-            run = {**facts, "width": str(width), "seed": str(seed)}
-            for epoch in experiment.snapshot_epochs:
-                path = snapshot_path(runs / run_name(width, seed), epoch)
-                yield path, {**run, "epoch": str(epoch)}
+    for width, seed, epoch in itertools.product(
+        experiment.widths, experiment.seeds, experiment.snapshot_epochs
+    ):
+        path = snapshot_path(runs / run_name(width, seed), epoch)
+        yield path, {**resolved.of_run(width, seed), "epoch": str(epoch)}
 
 
 def _check_there(files: Iterable[Path]) -> None:

@@ -157,10 +157,7 @@ def checkpoints(
     folder = runs / run_name(*run)
     experiment = resolved.experiment
     of_run = {
-        "experiment": resolved.name,
-        "width": str(run[0]),
-        "seed": str(run[1]),
-        "training_identity": resolved.training_identity,
+        **resolved.of_run(*run),
         "labels_sha256": samples.labels_sha256,
         "data_sha256": samples.store.sha256,
     }

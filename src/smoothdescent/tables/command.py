@@ -36,9 +36,9 @@ from smoothdescent.provenance import provenance
 from smoothdescent.sharpness.normalisation import hessian_norm
 from smoothdescent.tables.columns import KEYS, measures_of
 from smoothdescent.tables.convergence import unsettled_runs
-from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.tables.runs import noted, read_checkpoints, read_histories, read_labels
 from smoothdescent.tables.samples import fitted_since, run_samples, samples_schema, samples_table
+from smoothdescent.tables.threshold import interpolation_threshold, late_accuracies
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     experiment = resolved.experiment
     histories = read_histories(args.folder, resolved)
     labels = read_labels(args.labels, resolved, histories.values())
-    history = gathered_history(histories, resolved)
+    history = gathered_history(histories, experiment)
     conditions = [c for t in histories.values() for c in json.loads(noted(t, "conditions"))]
     metadata = {
         "experiment": resolved.name,
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def gathered_history(
-    histories: dict[tuple[int, int], pa.Table], resolved: ResolvedExperiment
+    histories: dict[tuple[int, int], pa.Table], experiment: Experiment
 ) -> pd.DataFrame:
     """Return the histories of all runs as one table, with what they say of runs and threshold."""
     tables = [table.drop_columns("fitted").to_pandas() for table in histories.values()]
@@ -117,11 +117,9 @@ def gathered_history(
     faults = unsettled_runs(history)
     runs = zip(history["width"], history["seed"], strict=True)
     history["warning"] = [faults.get(run, "") for run in runs]
-    config = resolved.contents["experiment"]
-    final = resolved.experiment.final_epochs
-    threshold = ExperimentTables(
-        resolved.name, history, pd.DataFrame(), config, final_epochs=final
-    ).threshold
+    fitting = experiment.threshold
+    late = late_accuracies(history, experiment.final_epochs, fitting.statistic)
+    threshold = interpolation_threshold(late, fitting.accuracy, fitting.statistic)
     history["threshold"] = pd.array([threshold] * len(history), dtype="Int64")
     return history
 

@@ -43,7 +43,7 @@ def read_histories(folder: Path, resolved: ResolvedExperiment) -> dict[tuple[int
     """
     histories, faults = {}, []
     for width, seed in itertools.product(resolved.experiment.widths, resolved.experiment.seeds):
-        expected = _of_run(resolved, width, seed)
+        expected = resolved.of_run(width, seed)
         try:
             histories[width, seed] = _read_history(
                 history_path(folder / run_name(width, seed)), expected
@@ -79,7 +79,7 @@ def read_checkpoints(
         run = folder / run_name(width, seed)
         said = table_metadata(history.schema)
         snapshots = json.loads(said["snapshots"])
-        expected = _of_run(resolved, width, seed)
+        expected = resolved.of_run(width, seed)
         expected |= {key: said[key] for key in ("labels_sha256", "data_sha256")}
         expected["measuring_identity"] = resolved.measuring_identity
         checkpoints = {}
@@ -127,16 +127,6 @@ def read_labels(
 def noted(table: pa.Table, key: str) -> str:
     """Return what a table's metadata have for a key."""
     return table_metadata(table.schema)[key]
-
-
-def _of_run(resolved: ResolvedExperiment, width: int, seed: int) -> dict[str, str]:
-    """Return what all tables of a run say of themselves."""
-    return {
-        "experiment": resolved.name,
-        "width": str(width),
-        "seed": str(seed),
-        "training_identity": resolved.training_identity,
-    }
 
 
 def _read_history(path: Path, expected: dict[str, str]) -> pa.Table:
