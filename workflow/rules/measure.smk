@@ -31,9 +31,10 @@ for experiment, seeds in SEEDS:
         message:
             job_message("measure", experiment, seeds)
         shell:
-            "trap : TERM USR1; {{ {params.program} measure-runs {params.options} --data {input.data:q}"
-            " --labels {input.labels:q} >> {log:q} 2>&1; }} 2> /dev/null || {{ code=$?; [ $code != 137 ] ||"
-            " echo 'killed from outside; most likely out of memory' >> {log:q}; (exit $code); }}"
+            watched(
+                "{params.program} measure-runs {params.options} --data {input.data:q}"
+                " --labels {input.labels:q}"
+            )
 
 
 rule gather_tables:

@@ -130,3 +130,18 @@ def program(wildcards, threads):
     path = f"PYTHONPATH={shlex.quote(str(SOURCE))}${{PYTHONPATH:+:$PYTHONPATH}} "
     python = "python" if CONDA else shlex.quote(sys.executable)
     return f"{path if SOURCE.is_dir() else ''}{python} -m smoothdescent"
+
+
+def watched(command):
+    """Return how a job's shell runs a command that trains or measures, and logs what it says.
+
+    A signal comes to the shell too: the trap makes it wait for the command, which saves, instead of
+    ending at once. A killed command cannot say so itself; its status is kept, without ending the
+    shell into which it is pasted. `2> /dev/null` is for what the shell would say of it: pages of
+    settings.
+    """
+    return (
+        f"trap : TERM USR1; {{{{ {command} >> {{log:q}} 2>&1; }}}} 2> /dev/null"
+        " || {{ code=$?; [ $code != 137 ] || echo 'killed from outside; most likely out of memory'"
+        " >> {log:q}; (exit $code); }}"
+    )

@@ -1,9 +1,6 @@
 # One job trains a run, or with `seeds_per_job` some seeds of a width. Its outputs stay when it starts
 # and when it fails (`update`, and `keep-incomplete` in the profiles): what is there and right is not
-# computed again, and the training state beside them makes a job resume. A signal comes to the job's
-# shell too: the trap makes it wait for the training, which saves, instead of ending at once. The
-# command keeps its status, and does not end the shell into which it is pasted; `2> /dev/null` is for
-# what the shell would say of a killed one: its pages of settings.
+# computed again, and the training state beside them makes a job resume.
 
 for experiment, seeds in SEEDS:
 
@@ -35,6 +32,7 @@ for experiment, seeds in SEEDS:
         message:
             job_message("train", experiment, seeds)
         shell:
-            "trap : TERM USR1; {{ {params.program} train {params.options} --data {input.data:q}"
-            " --labels {input.labels:q} >> {log:q} 2>&1; }} 2> /dev/null || {{ code=$?; [ $code != 137 ] ||"
-            " echo 'killed from outside; most likely out of memory' >> {log:q}; (exit $code); }}"
+            watched(
+                "{params.program} train {params.options} --data {input.data:q}"
+                " --labels {input.labels:q}"
+            )
