@@ -22,6 +22,7 @@ from smoothdescent.files import (
     read_metadata,
     read_table,
     remove_unfinished,
+    seal,
     write_json,
     write_table,
 )
@@ -44,6 +45,14 @@ def test_new_files_follow_the_umask(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+
+def test_what_has_no_place_for_its_checksum_is_not_sealed(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 200)
+    with pytest.raises(ValueError, match="no place"):
+        seal(path)
+    assert path.read_bytes() == b"x" * 200
 
 
 FILL = """

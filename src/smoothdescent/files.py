@@ -202,7 +202,10 @@ def seal(path: Path) -> None:
     with path.open("rb+") as file:
         # Mapped: a file may be larger than the memory.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            place = content.find(SEAL) + len(SEAL)
+            found = content.find(SEAL)
+            if found < 0:
+                raise ValueError(f"{path} has no place for its checksum")
+            place = found + len(SEAL)
             checksum = _checksum(content, place)
         file.seek(place)
         file.write(checksum)
