@@ -59,3 +59,8 @@ rule tables:
 
 onsuccess:
     name_new_figures()
+
+
+# After a failure, and after Ctrl-C too.
+onerror:
+    print("What was done is saved; the same command continues from there")

@@ -26,10 +26,24 @@ def test_chosen_widths(widths, chosen):
     assert chosen_widths(widths) == chosen
 
 
+def compute(seconds):
+    """Keep the processor busy for so many seconds of its time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
 def test_timing_is_a_median_without_the_first_call():
-    pauses = iter([0.2, 0.01, 0.05, 0.01])
-    seconds = timed(lambda: time.sleep(next(pauses)), torch.device("cpu"), 0.01)
-    assert 0.01 <= seconds < 0.04
+    seconds = iter([0.2, 0.01, 0.05, 0.01])
+    assert 0.01 <= timed(lambda: compute(next(seconds)), torch.device("cpu"), 0) < 0.05
+
+
+def test_timing_leaves_waiting_out_where_one_thread_computes(monkeypatch):
+    work, device = lambda: (time.sleep(0.1), compute(0.01)), torch.device("cpu")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert timed(work, device, 0) < 0.1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert timed(work, device, 0) >= 0.11
 
 
 @pytest.mark.slow

@@ -152,9 +152,11 @@ def test_what_ended_jobs_took(tmp_path):
     folder = tmp_path / whole.scale / NAME / "benchmarks"
     for kind, file in (("train", "w1_s0-1"), ("train", "w2_s0-1"), ("measure", "x")):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-        (folder / kind / f"{file}.tsv").write_text("s\th:m:s\n7.5\t0:00:07\n")
+        (folder / kind / f"{file}.tsv").write_text("s\tmean_load\n7.5\t40.0\n0.5\tNA\n")
     count, expected, taken = finished(CALIBRATION, whole, NAME, "train")
-    assert (count, taken) == (2, 15.0)
+    assert (count, taken) == (2, 2 * (3 + 0.5))
+    threads = whole.model_copy(update={"threads": 2})
+    assert finished(CALIBRATION, threads, NAME, "train") == (2, expected, 2 * 8.0)
     experiment = whole.experiments[NAME]
     by_hand = [job_seconds(CALIBRATION, experiment, NAME, width, 2, "train") for width in (1, 2)]
     assert expected == pytest.approx(sum(by_hand))

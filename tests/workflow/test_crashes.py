@@ -69,8 +69,9 @@ def test_snakemake_and_all_its_jobs_killed(new_study, tmp_path):
 def test_ctrl_c_saves(new_study, tmp_path):
     process = start_training(new_study)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=300)
+    printed = process.communicate(timeout=300)[0]
     assert "stopped by SIGINT" in (new_study.results / LOG).read_text()
+    assert "What was done is saved; the same command continues" in printed
     finish(new_study, tmp_path)
 
 

@@ -1,5 +1,5 @@
 """The heatmaps of figure 5 for the residual networks (a to c), and the Hessian norm of both
-families (d, e). See whether sharpness rises and falls again past the threshold.
+families (d, e), on one scale. See whether sharpness rises and falls again past the threshold.
 """
 
 from smoothdescent.figures.drawing import Drawing
@@ -21,12 +21,13 @@ def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
     grid = drawing.figure.subplots(2 if resnet else 1, 3, squeeze=False)
     shown = []
     if resnet:
-        columns = heatmaps.COLUMNS
-        heatmaps.row_of_heatmaps(drawing, list(grid[0]), resnet, columns, f"{resnet.name} ")
+        prefix = f"{resnet.name} "
+        heatmaps.row_of_heatmaps(drawing, list(grid[0]), resnet, heatmaps.COLUMNS, prefix)
         shown += [(ax, resnet) for ax in grid[0]]
     hessians = [experiment for experiment in (resnet, convnet) if experiment]
+    columns, scale = ["hessian_norm"], heatmaps.colour_scale(hessians, "hessian_norm")
     for ax, experiment in zip(grid[-1], hessians, strict=False):
-        heatmaps.row_of_heatmaps(drawing, [ax], experiment, ["hessian_norm"], f"{experiment.name} ")
+        heatmaps.row_of_heatmaps(drawing, [ax], experiment, columns, f"{experiment.name} ", scale)
         shown.append((ax, experiment))
     for ax, experiment in shown:
         panels.panel_title(ax, experiment, columns=38, heading=ax.get_title())

@@ -22,10 +22,14 @@ def row_of_heatmaps(
     experiment: ExperimentTables,
     columns: list[str],
     prefix: str = "",
+    norm: Normalize | None = None,
 ) -> None:
-    """Plot heatmaps over epochs and widths side by side, each under the measure's name."""
+    """Plot heatmaps over epochs and widths side by side, each under the measure's name.
+
+    `norm` is the scale of the colours; each heatmap has its own without.
+    """
     for ax, column in zip(axes, columns, strict=True):
-        heatmap(drawing, ax, experiment, column, f"{prefix}{column}")
+        heatmap(drawing, ax, experiment, column, f"{prefix}{column}", norm)
         ax.set_title(describe(column).beside_test or describe(column).title)
     # The test error is evaluated more often than snapshots are taken.
     limits = [ax.get_ylim() for ax in axes if ax.collections]
@@ -36,7 +40,12 @@ def row_of_heatmaps(
 
 
 def heatmap(
-    drawing: Drawing, ax: Axes, experiment: ExperimentTables, column: str, panel: str
+    drawing: Drawing,
+    ax: Axes,
+    experiment: ExperimentTables,
+    column: str,
+    panel: str,
+    norm: Normalize | None = None,
 ) -> None:
     """Plot the test error, or a measure at the training points, against epoch and width.
 
@@ -58,7 +67,7 @@ def heatmap(
         mesh = ax.pcolormesh(
             x_edges, y_edges, np.ma.masked_invalid(cells.to_numpy()),
             cmap=style.heatmap_colours(), edgecolors="face", linewidth=0.1,
-            norm=_colour_scale(column, cells.to_numpy()),
+            norm=norm or colour_scale([experiment], column),
         )  # fmt: skip
         ax.set_facecolor("0.88")
         style.width_axis(ax, cells.columns.to_numpy(), limits=(x_edges[0], x_edges[-1]))
@@ -79,15 +88,20 @@ def heatmap(
         no_data(ax)
 
 
-def _colour_scale(column: str, values: np.ndarray) -> Normalize:
-    """Return a logarithmic scale for a test error that spans more than a factor of ten.
+def colour_scale(experiments: list[ExperimentTables], column: str) -> Normalize:
+    """Return one scale for the values of a column in all experiments.
 
-    Every training starts from guessing. Where it ends at a few per cent, the second descent is
-    invisible on a scale that has to reach 90 %.
+    It is logarithmic for a test error that spans more than a factor of ten: every training starts
+    from guessing, and where it ends at a few per cent, the second descent is invisible on a scale
+    that has to reach 90 %.
     """
-    if column == "test_error" and 0 < 10 * np.nanmin(values) < np.nanmax(values):
-        return LogNorm()
-    return Normalize()
+    means = [training_course(experiment, column)["mean"].dropna() for experiment in experiments]
+    values = np.concatenate(means)
+    if not len(values):
+        return Normalize()
+    low, high = values.min(), values.max()
+    wide = column == "test_error" and 0 < 10 * low < high
+    return LogNorm(low, high) if wide else Normalize(low, high)
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from smoothdescent.training.step import Step, choose_kernels
 
 MOST_WIDTHS = 5
 BATCHES = 8  # of an epoch of the calibration
-MEASURED = {"cpu": 32, "cuda": 512}  # images
+MEASURED = {"cpu": 32, "cuda": 512}  # images, at least
 
 
 def calibrate(
@@ -103,15 +104,21 @@ def random_data(
 
 
 def timed(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Return the median time of a call in seconds, after one that is not counted."""
+    """Return the median time of a call in seconds, after one that is not counted.
+
+    It is processor time where one thread computes: other work on the machine does not count.
+    """
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     times: list[float] = []
     work()
-    while sum(times) < seconds or len(times) < 3:
+    begin = time.perf_counter()
+    while time.perf_counter() < begin + seconds or len(times) < 3:
         _wait_for(device)
-        start = time.perf_counter()
+        start = clock()
         work()
         _wait_for(device)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return sorted(times)[len(times) // 2]
 
 
@@ -145,13 +152,15 @@ def _measuring(
 ) -> float:
     """Return the seconds of measuring an image at the point, or over all volumes."""
     device, settings = data.labels.device, experiment.measure
-    count = min(MEASURED[device.type], len(data.labels))
-    pixels = (data.images[:count].cpu() * 0.2 + 0.5).clamp(0, 1).permute(0, 3, 1, 2)
+    pixels = (data.images[: settings.samples].cpu() * 0.2 + 0.5).clamp(0, 1).permute(0, 3, 1, 2)
 
-    def work() -> None:
+    def seconds_of(count: int, repeat_for: float) -> float:
+        return timed(lambda: work(count), device, repeat_for)
+
+    def work(count: int) -> None:
         measure(
             run.network,
-            pixels,
+            pixels[:count],
             data.labels[:count].cpu(),
             mean=(0.5,) * 3,
             std=(0.2,) * 3,
@@ -164,7 +173,11 @@ def _measuring(
             memory=memory,
         )
 
-    return timed(work, device, seconds) / count
+    count = min(MEASURED[device.type], len(pixels))
+    # What a call costs beside its images must not count more than where many are measured.
+    while count < len(pixels) and seconds_of(count, repeat_for=0) < seconds / 10:
+        count = min(4 * count, len(pixels))
+    return seconds_of(count, repeat_for=seconds) / count
 
 
 def device_memory(device: torch.device) -> int:
@@ -181,10 +194,11 @@ def host_memory() -> int:
 
 
 def startup_seconds() -> float:
-    """Return what a job costs before it works: Python and its imports."""
+    """Return the processor time that a job costs before it works: Python and its imports."""
     command = [sys.executable, "-m", "smoothdescent", "train", "--help"]
-    for _ in range(2):  # the first may have to read from the disk what later ones find in memory
-        start = time.perf_counter()
+    for _ in range(2):  # the first may have to compile modules
+        start = os.times()
         subprocess.run(command, check=True, capture_output=True)
-        seconds = time.perf_counter() - start
-    return seconds
+        end = os.times()
+    spent = zip(start[2:4], end[2:4], strict=True)  # by children: in the program and for it
+    return sum(after - before for before, after in spent)

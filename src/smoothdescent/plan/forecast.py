@@ -250,8 +250,10 @@ def finished(
 ) -> tuple[int, float, float]:
     """Return how many jobs have ended, the seconds expected of them, and the seconds they took.
 
-    Of a job that was interrupted the last attempt alone is known.
+    These are seconds of processor time where one thread computes, as in the calibration. Of a job
+    that was interrupted the last attempt alone is known.
     """
+    alone = calibration.device == "cpu" and study.threads == 1
     experiment = study.experiments[name]
     folder = Path(study.results) / study.scale / name / "benchmarks" / stage
     count, expected, taken = 0, 0.0, 0.0
@@ -261,10 +263,17 @@ def finished(
             if not path.exists():
                 continue
             with path.open(newline="") as file:
-                taken += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+                rows = list(csv.DictReader(file, delimiter="\t"))
+            taken += sum(float(row["s"]) * (_load(row) if alone else 1) for row in rows)
             expected += job_seconds(calibration, experiment, name, width, len(seeds), stage)
             count += 1
     return count, expected, taken
+
+
+def _load(row: dict[str, str]) -> float:
+    """Return the share of a processor that a job had, from a row of Snakemake's benchmark."""
+    load = row["mean_load"]  # in per cent; not of a job that ended before it was looked at
+    return float(load) / 100 if load not in ("NA", "-") else 1.0
 
 
 def report(calibration: Calibration, study: Study) -> str:
@@ -283,7 +292,8 @@ def _finished_table(calibration: Calibration, study: Study) -> str:
                 rows.append((f"{name}, {stage}", str(count), *times))
     if len(rows) == 1:
         return ""
-    return f"\nJobs that have ended, their starts included:\n\n{aligned(rows)}"
+    clock = "; processor time where one thread computes"
+    return f"\nJobs that have ended, their starts included{clock}:\n\n{aligned(rows)}"
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
