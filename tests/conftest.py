@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from workflow.study import Study
 
 from smoothdescent.devices import prepare_training
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,3 +78,18 @@ def finished_study(tmp_path_factory):
     study = Study(tmp_path_factory.mktemp("study"))
     study.printed = study.run()
     return study
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium without a network."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        installed = next(filter(None, map(shutil.which, BROWSERS)), None)
+        try:
+            # As root, in a container, Chromium has no sandbox.
+            chromium = started.chromium.launch(executable_path=installed, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"needs a Chromium; none was found: {str(error).splitlines()[0]}")
+        yield chromium
+        chromium.close()

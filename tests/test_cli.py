@@ -83,6 +83,7 @@ assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith
         "tables.command",
         "figures.command",
         "verdict.command",
+        "compare.command",
         "crate.command",
         "data.labels",
         "lease",

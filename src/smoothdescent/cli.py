@@ -26,6 +26,7 @@ COMMANDS = {
     "figure": ("smoothdescent.figures.command", "draw one figure of the paper"),
     "verdict": ("smoothdescent.verdict.command", "decide the paper's findings"),
     "explore": ("smoothdescent.explore.command", "write the interactive page of a study"),
+    "compare": ("smoothdescent.compare.command", "put studies side by side"),
     "crate": ("smoothdescent.crate.command", "pack a finished study as an RO-Crate"),
     "config": ("smoothdescent.config.command", "print or write the configuration in force"),
     "status": ("smoothdescent.plan.status", "say how far the runs of a study have come"),

@@ -1,6 +1,4 @@
-"""A browser, and a page made from made-up tables."""
-
-import shutil
+"""A page made from made-up tables, and how it is opened."""
 
 import pytest
 from figures.synthetic import write_experiment
@@ -8,22 +6,6 @@ from figures.synthetic import write_experiment
 from smoothdescent.cli import main
 
 NAMES = ("convnet-cifar10-noise20", "convnet-cifar100")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A headless Chromium without a network."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        installed = next(filter(None, map(shutil.which, BROWSERS)), None)
-        try:
-            # As root, in a container, Chromium has no sandbox.
-            chromium = started.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"needs a Chromium; none was found: {str(error).splitlines()[0]}")
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

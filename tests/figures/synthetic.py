@@ -123,10 +123,15 @@ def make_experiment(name: str = "convnet-cifar10-noise20", **tables: object) -> 
     return ExperimentTables(name, history, sharpness, make_config(name))
 
 
-def write_experiment(folder: Path, name: str = "convnet-cifar10-noise20", **tables: object) -> Path:
+def write_experiment(
+    folder: Path,
+    name: str = "convnet-cifar10-noise20",
+    settings: dict[str, object] | None = None,
+    **tables: object,
+) -> Path:
     """Write made-up tables as an experiment's results folder and return it."""
     history, sharpness = make_tables(name, **tables)
-    config = make_config(name)
+    config = make_config(name, **settings or {})
     metadata = {"experiment": name, "experiment_config": config, "config_hash": fingerprint(config)}
     metadata |= {"dataset_config": config.pop("dataset"), "final_epochs": []}
     metadata |= {"hessian_normalisation": "equation5"}

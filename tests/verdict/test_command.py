@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from figures.synthetic import write_experiment
 
@@ -195,51 +194,6 @@ def test_pictures(written):
     assert {min(y for _, y in points), max(y for _, y in points)} == {3, 25}
 
 
-def compare(*folders: Path, **outputs: Path) -> None:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    options = [f"--output-{kind}={path}" for kind, path in outputs.items()]
-    command.run(parser.parse_args(["--compare", *map(str, folders), *options]))
-
-
-def test_scales_side_by_side(written, tmp_path, capsys):
-    small = tmp_path / "small"
-    verdict(small, write_experiment(tmp_path, CONVNET))
-    capsys.readouterr()
-    compare(written, small, md=tmp_path / "scales.md")
-    text = capsys.readouterr().out
-    assert text == (tmp_path / "scales.md").read_text()
-    lines = text.splitlines()
-    assert lines[0] == f"|  | Finding | {written.name} | small |"
-    assert len(lines) == 2 + 15 + 3
-    assert lines[12].endswith("| ? undecided |")  # 11 needs an experiment that small lacks
-    assert lines[14].endswith("(1 of 4) |")
-    sums = np.array([[int(n) for n in line.split("|")[3:5]] for line in lines[-3:]]).sum(axis=0)
-    assert list(sums) == [15, 15]
-
-
-def test_faults_of_a_comparison(written, tmp_path):
-    with pytest.raises(UserError, match=r"verdict\.parquet"):
-        compare(tmp_path)
-    with pytest.raises(UserError, match="two folders"):
-        compare(written, written)
-    with pytest.raises(UserError, match="--output-md alone"):
-        compare(written, html=tmp_path / "x.html")
-    said = {"table": "verdict"}
-    write_table(tmp_path / "verdict.parquet", pd.DataFrame({"number": [1]}), said)
-    with pytest.raises(UserError, match="has no column 'result'"):
-        compare(tmp_path)
-    write_table(
-        tmp_path / "verdict.parquet", pd.DataFrame({"number": [1], "result": ["yes"]}), said
-    )
-    with pytest.raises(UserError, match="has the result 'yes', expected holds"):
-        compare(tmp_path)
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    with pytest.raises(UserError, match="--tables needs --output-parquet, --output-html"):
-        command.run(parser.parse_args(["--tables", "x", f"--output-md={tmp_path / 'x.md'}"]))
-
-
 def test_the_same_twice(tmp_path):
     tables = {"widths": [1, 2, 3, 4, 6, 8, 12], "epochs": [0, 1, 10, 30], "volumes": 2}
     folder = write_experiment(tmp_path, CONVNET, **tables, threshold=4.0)
@@ -251,7 +205,7 @@ def test_the_same_twice(tmp_path):
 
 def test_faults(tmp_path):
     folder = write_experiment(tmp_path, CONVNET)
-    with pytest.raises(UserError, match="names the experiment convnet-cifar10-noise20 twice"):
+    with pytest.raises(UserError, match="experiment convnet-cifar10-noise20 is given twice"):
         verdict(tmp_path, folder, folder)
     with pytest.raises(UserError, match=r"history\.parquet"):
         verdict(tmp_path, tmp_path / "nowhere")

@@ -210,10 +210,10 @@ def errors_over_width(
     heights = [high - low for low, high in (ax.get_ylim(), right.get_ylim())]
     if columns[1] == "train_error":
         right.set_ylim(0, 100)
-        _set_height(ax, max(heights[0], LEAST_SPAN))
+        set_height(ax, max(heights[0], LEAST_SPAN))
     else:
         for axis in (ax, right):
-            _set_height(axis, max(*heights, LEAST_SPAN))
+            set_height(axis, max(*heights, LEAST_SPAN))
     drawing.label(panel, x="base width w", y="error (%)")
     ax.set_xlabel(WIDTH_LABEL)
     style.width_axis(ax, experiment.history["width"].to_numpy())
@@ -250,7 +250,7 @@ def _axis_at_the_right(ax: Axes) -> Axes:
     return right
 
 
-def _set_height(ax: Axes, height: float) -> None:
+def set_height(ax: Axes, height: float) -> None:
     """Give an axis of per cent a height around its middle, but not far beyond 0 or 100."""
     low = float(np.clip(sum(ax.get_ylim()) / 2 - height / 2, -1, 101 - height))
     ax.set_ylim(low, low + height)

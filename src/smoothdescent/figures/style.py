@@ -25,6 +25,7 @@ DOUBLE_COLUMN = 7.0  # inches
 
 # From the palette of Okabe and Ito, told apart with every common kind of colour blindness.
 BLUE, VERMILLION = "#0072B2", "#D55E00"
+STUDIES = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 HEATMAP = "viridis"
 
 _SETTINGS = {

@@ -180,8 +180,8 @@ def read_all_tables(folders: list[Path]) -> dict[str, ExperimentTables]:
         experiment = read_tables(folder)
         if experiment.name in found:
             raise UserError(
-                f"--tables names the experiment {experiment.name} twice: "
-                f"{found[experiment.name][0]} and {folder}"
+                f"the experiment {experiment.name} is given twice: {found[experiment.name][0]} and "
+                f"{folder}"
             )
         found[experiment.name] = (folder, experiment)
     return {name: experiment for name, (_, experiment) in found.items()}

@@ -51,7 +51,7 @@ def _numbers(findings: list[Finding]) -> str:
 def to_markdown(findings: list[Finding], experiments: Mapping[str, ExperimentTables]) -> str:
     """Return the verdict in Markdown: a sentence, a line for each finding, then why, then rules."""
     lines = [f"# {TITLE}", "", f"**{summary(findings)}.** {_numbers(findings)}", "", NOTE, ""]
-    lines += [f"- {text}" for text in _thresholds(experiments)]
+    lines += [f"- {text}" for text in experiment_notes(experiments)]
     lines += ["", markdown_row(COLUMNS), markdown_row(["---"] * len(COLUMNS))]
     lines += [
         markdown_row(
@@ -74,18 +74,10 @@ def to_html(findings: list[Finding], experiments: Mapping[str, ExperimentTables]
     rules = "\n".join(
         f'<li value="{number}">{escape(rule)}</li>' for number, rule in _rules(findings)
     )
-    thresholds = "".join(f"<li>{escape(text)}</li>" for text in _thresholds(experiments))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(TITLE)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{escape(TITLE)}</h1>
-<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>
+    thresholds = "".join(f"<li>{escape(text)}</li>" for text in experiment_notes(experiments))
+    return html_page(
+        TITLE,
+        f"""<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>
 <p>{escape(NOTE)} A curve is that of the test that decides, a mean over seeds against width; dotted:
 the interpolation threshold.</p>
 <ul>{thresholds}</ul>
@@ -98,7 +90,23 @@ the interpolation threshold.</p>
 <h2>Rules</h2>
 <ol>
 {rules}
-</ol>
+</ol>""",
+    )
+
+
+def html_page(title: str, body: str) -> str:
+    """Return an HTML page that needs no other file: a title, and below it a body in HTML."""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+{body}
 <footer>smoothdescent {escape(__version__)}</footer>
 </body>
 </html>
@@ -116,6 +124,7 @@ th, td { text-align: left; vertical-align: top; padding: .45rem .6rem;
 th { border-bottom: 2px solid #888; }
 td.n { text-align: right; } td.v { min-width: 7rem; }
 td.s { min-width: 18rem; } small { color: #555; }
+img { max-width: 100%; }
 svg { fill: none; stroke: #1c1c1c; stroke-width: 1.3; } summary { cursor: pointer; }
 b { white-space: nowrap; padding: .1rem .45rem; border-radius: .3rem; font-weight: 600; }
 .holds { background: #d9efdf; color: #0b4f23; } .fails { background: #f8dcd8; color: #7d1609; }
@@ -184,7 +193,8 @@ def _interval(finding: Finding) -> str:
     return f"{finding.low:.3g} to {finding.high:.3g}"
 
 
-def _thresholds(experiments: Mapping[str, ExperimentTables]) -> list[str]:
+def experiment_notes(experiments: Mapping[str, ExperimentTables]) -> list[str]:
+    """Return a line for each of some tables, by any name: threshold, seeds, and what went wrong."""
     lines = []
     for name, experiment in experiments.items():
         threshold = experiment.threshold
