@@ -16,7 +16,7 @@ from smoothdescent.figures.drawing import Drawing
 from smoothdescent.tables.columns import describe
 from smoothdescent.tables.experiment import ExperimentTables, final_errors, final_volumes
 
-LEAST_PANELS = 6  # from more on, four are in a row
+MOST_IN_THREES = 6  # panels; of more, four are in a row
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def draw(studies: Mapping[str, ExperimentTables]) -> Drawing:
         studies: the tables of one experiment by study; at most as many as `style.STUDIES`.
     """
     shown = _panels(studies)
-    columns = 3 if len(shown) <= LEAST_PANELS else 4
+    columns = 3 if len(shown) <= MOST_IN_THREES else 4
     rows = -(-len(shown) // columns)
     with style.look():
         drawing = Drawing(style.new_figure(style.DOUBLE_COLUMN, 1.9 * rows + 0.3))
