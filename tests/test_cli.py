@@ -60,6 +60,12 @@ def test_a_fault_is_one_sentence(capsys):
     assert error == "smoothdescent: error: nowhere.yaml does not exist; expected a YAML file\n"
 
 
+def test_a_missing_module_of_the_program_is_a_programming_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "smoothdescent.orphans", None)  # an import of it fails
+    with pytest.raises(ModuleNotFoundError):
+        main(["orphans"])
+
+
 @pytest.mark.parametrize("arguments", [[], ["--scale"], ["no-such-stage"]])
 def test_no_command(arguments, capsys):
     with pytest.raises(SystemExit) as done:

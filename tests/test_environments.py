@@ -53,10 +53,12 @@ def test_files_of_the_community_are_what_their_readers_expect():
     assert checks["jobs"]["checks"]["steps"][-1] == {"run": ".ci/run"}
 
 
-def test_the_package_depends_on_pinned_libraries_alone():
+def test_the_package_and_its_extra_ask_for_what_is_pinned():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    names = {re.match(r"[A-Za-z0-9_.-]+", line)[0].lower() for line in project["dependencies"]}
-    assert names <= PINNED.keys()
+    lines = [*project["dependencies"], *project["optional-dependencies"]["study"]]
+    names = [re.match(r"[A-Za-z0-9_.-]+", line)[0].lower() for line in lines]
+    workflow = [name for name in PINNED if name.startswith("snakemake")]
+    assert sorted([*names, *workflow]) == sorted(PINNED)
 
 
 def test_torch_and_torchvision_match():

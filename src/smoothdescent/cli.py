@@ -49,6 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         what = WRITE_FAULTS.get(error.errno, error.strerror)
         fail(f"cannot use {error.filename or 'a file or folder'}: {what}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in {"", "smoothdescent", *sys.stdlib_module_names}:
+            raise
+        fail(f"`smoothdescent {arguments[0]}` needs {package}: pip install 'smoothdescent[study]'")
     except ImportError as error:
         # Shared libraries are loaded by the system, whose error number does not come through.
         if os.strerror(errno.EMFILE) not in str(error):

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from smoothdescent.errors import UserError
 
 
@@ -24,6 +22,8 @@ def read_settings(text: str) -> dict[str, Any]:
             return json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"argument --settings is not valid JSON: {error}") from None
+    import yaml  # which the library alone does not need
+
     path = Path(text)
     if not path.is_file():
         raise UserError(

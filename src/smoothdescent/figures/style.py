@@ -6,11 +6,10 @@ import contextlib
 import string
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
@@ -19,6 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from smoothdescent.files import atomic_path, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SINGLE_COLUMN = 3.4  # inches
 DOUBLE_COLUMN = 7.0  # inches

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from smoothdescent.data.settings import read_settings
@@ -250,16 +251,15 @@ def _choose_samples(
         if args.split != "train":
             raise UserError("--labels holds labels of training images; expected --split train")
         columns = ["sample_id", "label", "is_noisy", "split"]
-        table = read_table(args.labels, columns).to_pandas()
+        table = read_table(args.labels, columns)
         made_from = read_metadata(args.labels).get("data_sha256")
         if data.source.get("data_sha256", made_from) != made_from:
             raise UserError(
                 f"{args.labels} was made from other data than {args.data}: its key 'data_sha256' "
                 f"is {made_from}, the data set's checksum is {data.source['data_sha256']}"
             )
-        table = table[table["split"] == "train"].sort_values("sample_id")
-        sample_ids = table["sample_id"].to_numpy()
-        labels, is_noisy = table["label"].to_numpy(), table["is_noisy"].to_numpy()
+        table = table.filter(pc.equal(table["split"], "train")).sort_by("sample_id")
+        sample_ids, labels, is_noisy = (table[name].to_numpy() for name in columns[:3])
         if len(sample_ids) == 0 or sample_ids[0] < 0 or sample_ids[-1] >= len(data.images):
             raise UserError(
                 f"{args.labels} names training samples that --data {args.data} does not have; "
