@@ -10,6 +10,8 @@ A figure selects, averages over seeds and plots; it never computes a measure. In
 - `QUOTATION` is what the paper saw in it;
 - `draw(experiments)` draws it from the tables, by the experiments' names. It imports a plotting
   library itself, so that a workflow reads the rest quickly.
+
+`plot_sharpness` draws one measured table, of any network.
 """
 
 import importlib
@@ -18,6 +20,9 @@ import re
 from types import ModuleType
 
 from smoothdescent.figures import overview
+from smoothdescent.figures.sharpness import plot_sharpness
+
+__all__ = ["FIGURES", "figure_file", "figures_of", "plot_sharpness", "shown_experiments"]
 
 _NAMES = [name for _, name, _ in pkgutil.iter_modules(__path__) if re.fullmatch(r"figure\d+", name)]
 _FILES = {
