@@ -5,13 +5,17 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training.tiny import NAME, Files, tiny_config
 
 from smoothdescent.cli import main
 from smoothdescent.config.load import resolve
+from smoothdescent.plan.events import EventFiles
 from smoothdescent.plan.status import read_study, run_states
 
 ENDLESS = {"epochs": 1_000_000, "snapshots": [1], "evaluate_every": 20}
@@ -47,6 +51,44 @@ def test_a_study_that_has_not_begun(study, capsys):
     assert printed.startswith(f"{'results/demo'}: 0 of 2 runs trained, 0 of 8 checkpoints measured")
     assert "time left not known yet" in printed
     assert rows == {f"w2_s{seed}": ["0/6", "0/4", "?", "waiting"] for seed in (0, 1)}
+
+
+def scalars(folder):
+    """Return what TensorBoard reads in a folder: (epoch, value) of each name."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        name: [(event.step, pytest.approx(event.value)) for event in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
+    }
+
+
+def test_event_files(study, capsys, tmp_path):
+    files = study(seeds=[0, 1])
+    folder = tmp_path / "tb"
+    for _ in range(2):  # again: once, not twice in the files
+        files.train("w2_s0")
+        status(capsys, "--tensorboard", str(folder))
+        history = pd.read_parquet(files.folder / "runs/w2_s0/history.parquet").dropna(subset="test_error")
+        assert len(history) > 1
+        assert scalars(folder / NAME / "w2_s0") == {
+            name: list(zip(history["epoch"], history[name], strict=True))
+            for name in ("train_loss_all", "train_accuracy_all", "test_error")
+        }
+    assert not (folder / NAME / "w2_s1").exists()
+
+
+def test_event_files_grow(study, tmp_path):
+    files = study(seeds=[0])
+    files.train("w2_s0")
+    whole = read_study(None, [])
+    [state] = run_states(whole, NAME)
+    events = EventFiles(tmp_path)
+    for seen in (1, 1, 2):
+        events.write({NAME: [replace(state, epoch=0, evaluations=state.evaluations[:seen])]})
+    events.write({NAME: [state]})
+    events.close()
+    epochs = [epoch for epoch, _ in scalars(tmp_path / NAME / state.name)["test_error"]]
+    assert epochs == list(state.evaluations["epoch"]) and len(epochs) > 2
 
 
 def test_runs_that_have_ended_and_others(study, capsys):

@@ -2,6 +2,7 @@
 
     smoothdescent status
     smoothdescent status results/small --watch
+    smoothdescent status results/small --watch --tensorboard tb   # and: tensorboard --logdir tb
 
 Only files are read, so this works beside a running study, on a login node and after a crash. The
 times left come from the runs' own logs, or from the costs that `snakemake plan` has kept.
@@ -16,6 +17,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import read_table
 from smoothdescent.layout import history_path, log_path, run_name
 from smoothdescent.lease import Holder
+from smoothdescent.plan.events import EventFiles
 from smoothdescent.plan.forecast import Calibration, aligned, done, duration, job_name, run_work
 from smoothdescent.tables.convergence import unsettled_runs
 
@@ -73,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="look again every so many seconds (10) until all is done or Ctrl-C comes",
     )
+    parser.add_argument(
+        "--tensorboard",
+        type=Path,
+        metavar="FOLDER",
+        help="write the evaluations of all runs to event files in FOLDER too",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -82,10 +91,20 @@ def run(args: argparse.Namespace) -> None:
         UserError: the configuration is at fault, or does not know the folder's scale.
     """
     study = read_study(args.folder, args.configfile)
+    if args.tensorboard is None:
+        _look(study, args.watch)
+        return
+    with closing(EventFiles(args.tensorboard)) as events:
+        _look(study, args.watch, events)
+
+
+def _look(study: Study, every: float | None, events: EventFiles | None = None) -> None:
     while True:
         states = {name: run_states(study, name) for name in study.experiments}
         text = report(study, states)
-        if args.watch is None:
+        if events is not None:
+            events.write(states)
+        if every is None:
             print(text)
             return
         # Clears a terminal; elsewhere, as in a log, reports follow each other.
@@ -93,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
         if all(state.is_done for found in states.values() for state in found):
             return
         try:
-            time.sleep(args.watch)
+            time.sleep(every)
         except KeyboardInterrupt:
             return
 
