@@ -68,7 +68,9 @@ def test_event_files(study, capsys, tmp_path):
     for _ in range(2):  # again: once, not twice in the files
         files.train("w2_s0")
         status(capsys, "--tensorboard", str(folder))
-        history = pd.read_parquet(files.folder / "runs/w2_s0/history.parquet").dropna(subset="test_error")
+        history = pd.read_parquet(files.folder / "runs/w2_s0/history.parquet").dropna(
+            subset="test_error"
+        )
         assert len(history) > 1
         assert scalars(folder / NAME / "w2_s0") == {
             name: list(zip(history["epoch"], history[name], strict=True))
