@@ -2,8 +2,8 @@
 
     python benchmarks/seed_sets.py results/small/convnet-cifar10-noise20
 
-For each division, the verdicts of both halves: `+` holds, `-` fails, `.` undecided, by statement, and
-how many come out the same. At the end, how often.
+For each division, the verdicts of both halves by statement (`+` holds, `-` fails, `.` undecided),
+and how many come out the same. At the end, all of these counts.
 """
 
 import argparse
