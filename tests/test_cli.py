@@ -91,6 +91,7 @@ assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith
         "verdict.command",
         "compare.command",
         "crate.command",
+        "plan.partial",
         "data.labels",
         "lease",
         "orphans",

@@ -30,6 +30,7 @@ COMMANDS = {
     "crate": ("smoothdescent.crate.command", "pack a finished study as an RO-Crate"),
     "config": ("smoothdescent.config.command", "print or write the configuration in force"),
     "status": ("smoothdescent.plan.status", "say how far the runs of a study have come"),
+    "partial": ("smoothdescent.plan.partial", "tables, figures and verdict of a running study"),
     "plan": ("smoothdescent.plan.command", "print what is still to be done and what it will cost"),
     "orphans": ("smoothdescent.orphans", "list SLURM jobs that a killed Snakemake left behind"),
 }

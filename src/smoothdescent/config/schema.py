@@ -35,7 +35,8 @@ LONGEST_RANGE = 10_000
 # results, among which the experiment's would be.
 RESERVED = re.compile(
     r"all|train|measure|tables|plan|verdict|explore|dump_config|prepare_data|make_labels|gather_tables|"
-    r"draw_figure|decide_verdict|figure\d+|(train|measure)_.*|crate|data|figures|logs|benchmarks"
+    r"draw_figure|decide_verdict|figure\d+|(train|measure)_.*|crate|data|figures|logs|"
+    r"benchmarks|partial"
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smoothdescent.figures import figure_file, shown_experiments
 from smoothdescent.files import read_metadata
-from smoothdescent.tables.experiment import ExperimentTables
+from smoothdescent.tables.experiment import ExperimentTables, partial_note
 from smoothdescent.verdict.reading import image_side, training_samples
 from smoothdescent.verdict.statements import STATEMENTS, statements_of
 
@@ -70,6 +70,8 @@ def compose(figure: str, experiments: dict[str, ExperimentTables], verdict: str)
     bands = next((BANDS[experiment.bands] for experiment in experiments.values()), BANDS["std"])
     text = " ".join(file.__doc__.split()).format(END=END, VOLUMES=VOLUMES).format(bands=bands)
     paragraphs = [f"**{file.HEADING}** ({figure}). {text}"]
+    if note := partial_note(experiments.values()):
+        paragraphs.insert(0, note)
     if experiments:
         paragraphs.append("\n".join(f"- {_size(e)}" for e in experiments.values()))
     if file.QUOTATION:

@@ -19,7 +19,12 @@ from smoothdescent.figures.captions import compose
 from smoothdescent.figures.drawing import Drawing
 from smoothdescent.files import write_text
 from smoothdescent.layout import run_name
-from smoothdescent.tables.experiment import ExperimentTables, add_tables_argument, read_all_tables
+from smoothdescent.tables.experiment import (
+    ExperimentTables,
+    add_tables_argument,
+    read_all_tables,
+    table_kind,
+)
 from smoothdescent.verdict.findings import mark
 
 SUFFIXES = (".pdf", ".png", ".parquet", ".md")
@@ -56,21 +61,38 @@ def run(args: argparse.Namespace) -> None:
             f"name of an experiment of --tables: {', '.join(found)}"
         )
     shown = shown_experiments(args.figure)
-    experiments = {name: found[name] for name in shown if name in found}
-    if not experiments:
+    if not found.keys() & {*shown}:
         raise UserError(
             f"{args.figure} needs the experiment {' or '.join(shown)}; --tables holds "
             f"{', '.join(found)}"
         )
-    missing = [name for name in shown if name not in found]
-    drawing = draw(args.figure, experiments)
-    lines = [f"{name} left out: no tables" for name in missing]
+    write_figure(args.figure, found, args.output)
+    for name in shown:
+        if name not in found:
+            print(f"{args.figure}: {name} is not among --tables; its panels are left out")
+    print(f"wrote {' '.join(f'{args.output}{suffix}' for suffix in SUFFIXES)}")
+
+
+def write_figure(figure: str, found: dict[str, ExperimentTables], output: Path) -> None:
+    """Draw a figure and write its four files.
+
+    Args:
+        figure: its name.
+        found: tables by the experiments' names, those of one that it shows among them.
+        output: the path of the files without suffix.
+    """
+    shown = shown_experiments(figure)
+    experiments = {name: found[name] for name in shown if name in found}
+    drawing = draw(figure, experiments)
+    partial = panels.partial_lines(experiments.values())
+    lines = [f"{name} left out: no tables" for name in shown if name not in found]
     note = panels.marks_note(experiments.values())
-    style.add_lines(drawing.figure, lines + [note] * bool(note))
-    verdict = mark(args.figure, experiments)
-    caption = compose(args.figure, experiments, verdict)
+    seen = {"color": style.VERMILLION} if partial else {}
+    style.add_lines(drawing.figure, partial + lines + [note] * bool(note), **seen)
+    verdict = mark(figure, experiments)
+    caption = compose(figure, experiments, verdict)
     metadata = {
-        "figure": args.figure,
+        "figure": table_kind(figure, bool(partial)),
         "axes": drawing.axes,
         "sources": {name: experiment.sources for name, experiment in experiments.items()},
         "thresholds": {name: experiment.threshold for name, experiment in experiments.items()},
@@ -83,12 +105,9 @@ def run(args: argparse.Namespace) -> None:
         "hessian_normalisation": {name: e.normalisation for name, e in experiments.items()},
         "program_version": __version__,
     }
-    caption_file = args.output.with_name(f"{args.output.name}.md")
+    caption_file = output.with_name(f"{output.name}.md")
     write_text(caption_file, f"{caption}\n")
-    style.save(drawing.figure, drawing.table, args.output, metadata, [caption_file])
-    for name in missing:
-        print(f"{args.figure}: {name} is not among --tables; its panels are left out")
-    print(f"wrote {' '.join(f'{args.output}{suffix}' for suffix in SUFFIXES)}")
+    style.save(drawing.figure, drawing.table, output, metadata, [caption_file])
 
 
 def draw(figure: str, experiments: dict[str, ExperimentTables]) -> Drawing:

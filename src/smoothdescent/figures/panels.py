@@ -35,8 +35,8 @@ LEAST_SPAN = 2.0
 # A grid of widths denser than this has smaller markers, which do not hide the curves.
 SPARSE_WIDTHS = 20
 
-# Marks of widths of which a run does not converge, or has stopped training early.
-UNSETTLED, STOPPED = "x", "s"
+# Marks of widths of which a run does not converge, has stopped training early, or has not ended.
+UNSETTLED, STOPPED, INCOMPLETE = "x", "s", "^"
 
 # Curves whose peaks differ by more than this factor are unreadable on one linear axis.
 LINEAR_RANGE = 30.0
@@ -221,10 +221,24 @@ def errors_over_width(
 
 
 def mark_widths(ax: Axes, experiment: ExperimentTables, on_image: bool = False) -> None:
-    """Mark the threshold, and on the x axis the widths whose runs do not converge, or stopped."""
+    """Mark the threshold, and on the x axis widths whose runs do not converge, stopped or lack."""
     style.mark_threshold(ax, experiment.threshold, on_image)
     style.mark_below(ax, sorted({width for width, _ in experiment.unsettled}), UNSETTLED)
     style.mark_below(ax, experiment.stopped_widths, STOPPED)
+    some = [width for width, runs in experiment.incomplete_widths.items() if runs]
+    style.mark_below(ax, some, INCOMPLETE)
+
+
+def partial_lines(experiments: Iterable[ExperimentTables]) -> list[str]:
+    """Return what is written above a figure of partial tables; no lines for any others."""
+    partial = [experiment for experiment in experiments if experiment.partial]
+    lines = []
+    for experiment in partial:
+        text = f"partial: {experiment.partial}"
+        if missing := [*experiment.incomplete_widths.values()].count(0):
+            text += f"; no run yet at {missing} of {len(experiment.config['widths'])} widths"
+        lines.append(text + (f" ({experiment.name})" if len(partial) > 1 else ""))
+    return lines
 
 
 def marks_note(experiments: Iterable[ExperimentTables]) -> str:
@@ -238,6 +252,8 @@ def marks_note(experiments: Iterable[ExperimentTables]) -> str:
         texts.append(f"of {', '.join(sorted(missing))}, which diverged, nothing is drawn after it")
     if any(experiment.stopped_widths for experiment in experiments):
         texts.append("\u25a1 a run of this width stopped training early")
+    if any(runs for experiment in experiments for runs in experiment.incomplete_widths.values()):
+        texts.append("\u25b3 not all seeds of this width are there")
     return "on the axis: " + ", ".join(texts) if texts else ""
 
 

@@ -79,9 +79,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 @look()
-def add_lines(figure: Figure, lines: list[str]) -> None:
-    """Write the last lines above a figure, which grows by them."""
-    figure.suptitle("\n".join(filter(None, [figure.get_suptitle(), *lines])))
+def add_lines(figure: Figure, lines: list[str], **text: Any) -> None:
+    """Write the last lines above a figure, which grows by them; `text` is how all of them look."""
+    figure.suptitle("\n".join(filter(None, [figure.get_suptitle(), *lines])), **text)
     figure.set_figheight(figure.get_figheight() + 0.14 * len(lines))
 
 

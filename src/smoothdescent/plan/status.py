@@ -53,8 +53,8 @@ _BEGINNING = re.compile(r"\d{4}-\d\d-\d\d [\d:]+ .*process \d+ on host ")
 _OTHER_SETTINGS = "was trained with other settings; it is kept as"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which study (see `read_study`)."""
     parser.add_argument(
         "folder",
         nargs="?",
@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="laid over config.yaml, as Snakemake's option of this name",
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_study_arguments(parser)
     parser.add_argument(
         "--watch",
         nargs="?",

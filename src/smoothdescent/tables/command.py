@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,23 +67,7 @@ def run(args: argparse.Namespace) -> None:
     histories = read_histories(args.folder, resolved)
     labels = read_labels(args.labels, resolved, histories.values())
     history = gathered_history(histories, experiment)
-    conditions = [c for t in histories.values() for c in json.loads(noted(t, "conditions"))]
-    metadata = {
-        "experiment": resolved.name,
-        "experiment_config": resolved.contents["experiment"],
-        "dataset_config": resolved.contents["dataset"],
-        "config_hash": resolved.identity,
-        "final_epochs": experiment.final_epochs,
-        "hessian_normalisation": experiment.measure.hessian,
-        # TF32 is full float32 on a device that lacks it: what was asked for is not what was done.
-        "training_devices": sorted({condition["device"] for condition in conditions}),
-        "training_precisions": sorted({condition["precision"] for condition in conditions}),
-        "training_versions": sorted(
-            {f"{name} {c[name]}" for c in conditions for name in ("torch", "numba") if c.get(name)}
-        ),
-        "training_code": sorted({condition["code"] for condition in conditions}),
-        **provenance(),
-    }
+    metadata = gathered_metadata(resolved, histories.values())
     means = []
     schema = samples_schema(experiment)
     with table_writer(args.output_samples, schema, {"table": "samples", **metadata}) as samples:
@@ -104,6 +89,29 @@ def run(args: argparse.Namespace) -> None:
         {"table": "sharpness", **metadata},
         [args.output_history, args.output_samples, args.output_config],
     )
+
+
+def gathered_metadata(
+    resolved: ResolvedExperiment, histories: Iterable[pa.Table]
+) -> dict[str, Any]:
+    """Return what tables gathered from runs with these histories say of themselves."""
+    conditions = [c for table in histories for c in json.loads(noted(table, "conditions"))]
+    return {
+        "experiment": resolved.name,
+        "experiment_config": resolved.contents["experiment"],
+        "dataset_config": resolved.contents["dataset"],
+        "config_hash": resolved.identity,
+        "final_epochs": resolved.experiment.final_epochs,
+        "hessian_normalisation": resolved.experiment.measure.hessian,
+        # TF32 is full float32 on a device that lacks it: what was asked for is not what was done.
+        "training_devices": sorted({condition["device"] for condition in conditions}),
+        "training_precisions": sorted({condition["precision"] for condition in conditions}),
+        "training_versions": sorted(
+            {f"{name} {c[name]}" for c in conditions for name in ("torch", "numba") if c.get(name)}
+        ),
+        "training_code": sorted({condition["code"] for condition in conditions}),
+        **provenance(),
+    }
 
 
 def gathered_history(

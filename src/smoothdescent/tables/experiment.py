@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,8 @@ class ExperimentTables:
     """The tables of one experiment, with the resolved configuration stored in them.
 
     `config` is the experiment's block, and under `dataset` that of its data set. `final_epochs` are
-    those of the final checkpoints; of none, the last of each table counts.
+    those of the final checkpoints; of none, the last of each table counts. `partial` says on how
+    many runs partial tables rest, such as '14 of 24 runs'; it is empty for all others.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ExperimentTables:
     normalisation: str = "equation5"
     sources: dict[str, Any] = field(default_factory=dict)
     final_epochs: Sequence[int] = ()
+    partial: str = ""
 
     @cached_property
     def threshold(self) -> int | None:
@@ -113,6 +115,28 @@ class ExperimentTables:
         if "stopped" not in self.history:
             return []
         return sorted({*self.history.loc[self.history["stopped"], "width"].astype(int)})
+
+    @cached_property
+    def incomplete_widths(self) -> dict[int, int]:
+        """The widths that partial tables lack runs of, each with the number of runs that it has."""
+        if not self.partial:
+            return {}
+        runs = self.history.groupby("width")["seed"].nunique()
+        counts = {width: int(runs.get(width, 0)) for width in self.config["widths"]}
+        return {w: count for w, count in counts.items() if count < len(self.config["seeds"])}
+
+    @property
+    def partial_note(self) -> str:
+        """Say on how many runs partial tables rest, and which are missing."""
+        widths = self.incomplete_widths.items()
+        none = ", ".join(f"{width}" for width, count in widths if not count)
+        some = ", ".join(f"{width} ({count})" for width, count in widths if count)
+        notes = [
+            self.partial,
+            f"none at w\u00a0= {none}" if none else "",
+            f"not all {len(self.config['seeds'])} seeds at w\u00a0= {some}" if some else "",
+        ]
+        return ", ".join(filter(None, notes))
 
     @property
     def title(self) -> str:
@@ -187,16 +211,31 @@ def read_all_tables(folders: list[Path]) -> dict[str, ExperimentTables]:
     return {name: experiment for name, (_, experiment) in found.items()}
 
 
-def read_tables(folder: str | Path) -> ExperimentTables:
+def partial_note(experiments: Iterable[ExperimentTables]) -> str:
+    """Say that what is made from partial tables is partial; empty if none of them are."""
+    notes = [f"{e.name}: {e.partial_note}" for e in experiments if e.partial]
+    if not notes:
+        return ""
+    return (
+        "Partial: this is made from the runs that have ended so far, and the others may change any "
+        f"curve, threshold or result of it. {'; '.join(notes)}."
+    )
+
+
+def read_tables(folder: str | Path, partial: bool = False) -> ExperimentTables:
     """Read `history.parquet` and `sharpness.parquet` of one experiment's results folder.
+
+    Args:
+        folder: it.
+        partial: expect partial tables (see `tables.partial`), which are refused otherwise.
 
     Raises:
         UserError: a table is missing; or is damaged, or not gathered together with the other, and
             is put aside.
     """
     paths = {table: Path(folder) / f"{table}.parquet" for table in ("history", "sharpness")}
-    history, sha256 = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"])
-    sharpness, sharpness_sha256 = _read(paths["sharpness"], SHARPNESS_KEYS)
+    history, sha256 = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"], partial)
+    sharpness, sharpness_sha256 = _read(paths["sharpness"], SHARPNESS_KEYS, partial)
     said = {
         "history": table_metadata(history.schema),
         "sharpness": table_metadata(sharpness.schema),
@@ -220,14 +259,21 @@ def read_tables(folder: str | Path) -> ExperimentTables:
         normalisation=said["sharpness"]["hessian_normalisation"],
         sources=sources,
         final_epochs=json.loads(said["history"]["final_epochs"]),
+        partial=said["history"].get("runs", ""),
     )
 
 
-def _read(path: Path, columns: Sequence[str]) -> tuple[pa.Table, str]:
+def table_kind(table: str, partial: bool | str) -> str:
+    """Return what a table says that it is: one that is partial stands in for no other."""
+    return f"partial {table}" if partial else table
+
+
+def _read(path: Path, columns: Sequence[str], partial: bool) -> tuple[pa.Table, str]:
     """Return a table and the checksum of its file."""
     with made_again(path):
         content = read_bytes(path, "Parquet file")
-        table = read_table(path, expected={"table": path.stem}, content=content)
+        expected = {"table": table_kind(path.stem, partial)}
+        table = read_table(path, expected=expected, content=content)
         missing = [name for name in columns if name not in table.column_names]
         if missing:
             raise UserError(f"{path} has no column {missing[0]!r}")

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def runs_of(resolved: ResolvedExperiment) -> list[tuple[int, int]]:
+    """Return the runs of an experiment, (width, seed), in their order."""
+    return [*itertools.product(resolved.experiment.widths, resolved.experiment.seeds)]
+
+
 def read_histories(folder: Path, resolved: ResolvedExperiment) -> dict[tuple[int, int], pa.Table]:
     """Read the histories of all runs of an experiment.
 
@@ -42,12 +47,11 @@ def read_histories(folder: Path, resolved: ResolvedExperiment) -> dict[tuple[int
             of training samples, and are put aside.
     """
     histories, faults = {}, []
-    for width, seed in itertools.product(resolved.experiment.widths, resolved.experiment.seeds):
-        expected = resolved.of_run(width, seed)
+    for run in runs_of(resolved):
+        path = history_path(folder / run_name(*run))
         try:
-            histories[width, seed] = _read_history(
-                history_path(folder / run_name(width, seed)), expected
-            )
+            with made_again(path):
+                histories[run] = read_history(path, resolved.of_run(*run))
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -73,27 +77,35 @@ def read_checkpoints(
             training wrote, or measured with other settings, code or labels, and is put aside. That
             all are of one origin is known after the last run.
     """
-    experiment = resolved.experiment
     origins: dict[Path, str] = {}
-    for (width, seed), history in histories.items():
-        run = folder / run_name(width, seed)
-        said = table_metadata(history.schema)
-        snapshots = json.loads(said["snapshots"])
-        expected = resolved.of_run(width, seed)
-        expected |= {key: said[key] for key in ("labels_sha256", "data_sha256")}
-        expected["measuring_identity"] = resolved.measuring_identity
+    for run, history in histories.items():
         checkpoints = {}
-        for epoch in experiment.snapshot_epochs:
-            path = sharpness_path(run, epoch)
-            own = {"epoch": str(epoch), "snapshot_sha256": snapshots.get(str(epoch))}
-            if epoch in experiment.final_epochs:
-                own["volumes"] = "all"
+        for epoch, expected in checkpoint_facts(resolved, run, history).items():
+            path = sharpness_path(folder / run_name(*run), epoch)
             with made_again(path):
-                table = read_table(path, expected=expected | own)
+                table = read_table(path, expected=expected)
             checkpoints[epoch] = path, table
             origins[path] = noted(table, "measured_with")
-        yield (width, seed), checkpoints
+        yield run, checkpoints
     _refuse_mixture(origins)
+
+
+def checkpoint_facts(
+    resolved: ResolvedExperiment, run: tuple[int, int], history: pa.Table
+) -> dict[int, dict[str, str]]:
+    """Return what the tables of a run's checkpoints should say of themselves, by epoch."""
+    experiment, said = resolved.experiment, table_metadata(history.schema)
+    snapshots = json.loads(said["snapshots"])
+    expected = resolved.of_run(*run)
+    expected |= {key: said[key] for key in ("labels_sha256", "data_sha256")}
+    expected["measuring_identity"] = resolved.measuring_identity
+    facts = {}
+    for epoch in experiment.snapshot_epochs:
+        own = {"epoch": str(epoch), "snapshot_sha256": snapshots.get(str(epoch))}
+        if epoch in experiment.final_epochs:
+            own["volumes"] = "all"
+        facts[epoch] = expected | own
+    return facts
 
 
 def read_labels(
@@ -129,12 +141,20 @@ def noted(table: pa.Table, key: str) -> str:
     return table_metadata(table.schema)[key]
 
 
-def _read_history(path: Path, expected: dict[str, str]) -> pa.Table:
-    with made_again(path):
-        table = read_table(path, expected=expected)
-        if "fitted" not in table.column_names:
-            raise UserError(f"{path} has no column 'fitted': it is of an earlier version")
-        return table
+def read_history(path: Path, expected: dict[str, str]) -> pa.Table:
+    """Read the history of a run.
+
+    Args:
+        path: the file.
+        expected: what it should say of itself.
+
+    Raises:
+        UserError: it is missing, damaged, another run's or without the predictions of samples.
+    """
+    table = read_table(path, expected=expected)
+    if "fitted" not in table.column_names:
+        raise UserError(f"{path} has no column 'fitted': it is of an earlier version")
+    return table
 
 
 def _refuse_mixture(origins: dict[Path, str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from smoothdescent import __version__
 from smoothdescent.tables.columns import measures_of
 from smoothdescent.tables.convergence import convergence_note
-from smoothdescent.tables.experiment import ExperimentTables
+from smoothdescent.tables.experiment import ExperimentTables, partial_note
 from smoothdescent.verdict.evidence import FAILS, HOLDS, UNDECIDED
 from smoothdescent.verdict.findings import Finding, tally
 
@@ -50,7 +50,10 @@ def _numbers(findings: list[Finding]) -> str:
 
 def to_markdown(findings: list[Finding], experiments: Mapping[str, ExperimentTables]) -> str:
     """Return the verdict in Markdown: a sentence, a line for each finding, then why, then rules."""
-    lines = [f"# {TITLE}", "", f"**{summary(findings)}.** {_numbers(findings)}", "", NOTE, ""]
+    lines = [f"# {TITLE}", ""]
+    if note := partial_note(experiments.values()):
+        lines += [note, ""]
+    lines += [f"**{summary(findings)}.** {_numbers(findings)}", "", NOTE, ""]
     lines += [f"- {text}" for text in experiment_notes(experiments)]
     lines += ["", markdown_row(COLUMNS), markdown_row(["---"] * len(COLUMNS))]
     lines += [
@@ -75,9 +78,11 @@ def to_html(findings: list[Finding], experiments: Mapping[str, ExperimentTables]
         f'<li value="{number}">{escape(rule)}</li>' for number, rule in _rules(findings)
     )
     thresholds = "".join(f"<li>{escape(text)}</li>" for text in experiment_notes(experiments))
+    note = partial_note(experiments.values())
+    partial = f"<p><strong>{escape(note)}</strong></p>\n" if note else ""
     return html_page(
         TITLE,
-        f"""<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>
+        f"""{partial}<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>
 <p>{escape(NOTE)} A curve is that of the test that decides, a mean over seeds against width; dotted:
 the interpolation threshold.</p>
 <ul>{thresholds}</ul>
