@@ -2,10 +2,11 @@
 
     smoothdescent status
     smoothdescent status results/small --watch
-    smoothdescent status results/small --watch --tensorboard tb   # and: tensorboard --logdir tb
+    smoothdescent status results/small --watch --tensorboard tb
 
 Only files are read, so this works beside a running study, on a login node and after a crash. The
 times left come from the runs' own logs, or from the costs that `snakemake plan` has kept.
+`tensorboard --logdir tb` then shows the event files.
 """
 
 from __future__ import annotations

@@ -79,10 +79,11 @@ def to_html(findings: list[Finding], experiments: Mapping[str, ExperimentTables]
     )
     thresholds = "".join(f"<li>{escape(text)}</li>" for text in experiment_notes(experiments))
     note = partial_note(experiments.values())
-    partial = f"<p><strong>{escape(note)}</strong></p>\n" if note else ""
+    opening = f"<p><strong>{escape(note)}</strong></p>\n" if note else ""
+    opening += f"<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>"
     return html_page(
         TITLE,
-        f"""{partial}<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>
+        f"""{opening}
 <p>{escape(NOTE)} A curve is that of the test that decides, a mean over seeds against width; dotted:
 the interpolation threshold.</p>
 <ul>{thresholds}</ul>
