@@ -118,7 +118,7 @@ def test_no_other_command_takes_partial_tables(ragged, tmp_path, capsys):
         assert "its table is 'partial history', expected 'history'" in error, command
     with pytest.raises(SystemExit):
         main(["compare", "so-far", str(ragged.folder.parent), "--output", "both"])
-    assert "its table is 'partial history', expected 'history'" in capsys.readouterr().err
+    assert "its table is 'partial verdict', expected 'verdict'" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_used_is_named_and_stays(ragged, capsys):
