@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from smoothdescent.figures import heatmaps, panels
 from smoothdescent.figures.command import draw
 from smoothdescent.figures.panels import LINEAR_RANGE
+from smoothdescent.tables.experiment import ExperimentTables
 
 TABLES = {"widths": [1, 4, 7, 16], "epochs": [1, 50]}
 
@@ -172,3 +173,37 @@ def test_dense_widths_have_small_markers(count: int, small: bool) -> None:
     [line] = draw("figure2", {experiment.name: experiment}).figure.axes[1].lines[:1]
     assert line.get_marker() == "o"
     assert (line.get_markersize() < 2) == small
+
+
+def with_one_seed(experiment: ExperimentTables, width: int) -> ExperimentTables:
+    """Return an experiment without the other seeds of a width."""
+    tables = {"history": experiment.history, "sharpness": experiment.sharpness}
+    return dataclasses.replace(
+        experiment,
+        **{name: t[(t["width"] != width) | (t["seed"] == 0)] for name, t in tables.items()},
+    )
+
+
+def test_a_band_has_a_gap_where_a_width_has_one_seed() -> None:
+    widths = [1, 2, 4, 7, 16, 32]
+    experiment = with_one_seed(make_experiment(widths=widths, epochs=[1, 50], volumes=1), 4)
+    ax = draw("figure2", {experiment.name: experiment}).figure.axes[2]
+    paths = [path for band in ax.collections for path in band.get_paths()]
+    spans = {(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in paths}
+    assert {(1, 2), (7, 32)} <= spans and (1, 32) not in spans
+
+
+def test_widths_of_which_runs_are_to_come_are_marked() -> None:
+    experiment = with_one_seed(make_experiment(**TABLES, volumes=1), 7)
+    config = {**experiment.config, "widths": [1, 4, 7, 12, 16], "seeds": [0, 1, 2]}
+    partial = dataclasses.replace(experiment, config=config, partial="10 of 15 runs")
+    assert partial.incomplete_widths == {7: 1, 12: 0}
+    assert panels.partial_lines([partial]) == [
+        "partial: 10 of 15 runs; no run yet at 1 of 5 widths"
+    ]
+    assert "\u25b3 not all seeds" in panels.marks_note([partial])
+    for ax in draw("figure2", {partial.name: partial}).figure.axes:
+        marks = [line for line in ax.lines if line.get_marker() == panels.INCOMPLETE]
+        assert [list(line.get_xdata()) for line in marks] == [[7]]
+    whole = dataclasses.replace(partial, partial="")
+    assert panels.partial_lines([whole]) == [] and "seeds" not in panels.marks_note([whole])

@@ -58,7 +58,8 @@ def curve(ax: Axes, data: pd.DataFrame, color: object, bands: str | None, **line
             (Student's t); None for no band.
         line: how the line is drawn.
     """
-    spread = data.dropna(subset=["std"]) if bands else data.iloc[:0]
+    # A width of one seed has no `std`, which leaves a gap: a band across it may miss the mean.
+    spread = data if bands and data["std"].notna().any() else data.iloc[:0]
     half = spread["std"]
     if bands == "interval":
         half = half * t.ppf(0.975, spread["seeds"] - 1) / np.sqrt(spread["seeds"])
