@@ -75,7 +75,7 @@ def test_the_files(written):
 
 def test_settings_that_differ(written):
     text = (written / "comparison.md").read_text()
-    settings = text.split("## Findings")[0]
+    settings = text.split("## Configuration")[1]
     assert rows(settings) == [["key", "demo", "small"], ["---"] * 3, ["epochs", "–", "30"]]
     assert "- mine: only in demo\n- convnet-cifar100: only in small\n" in settings
 

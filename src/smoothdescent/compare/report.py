@@ -132,9 +132,9 @@ def _blocks(studies: Mapping[str, ComparedStudy], pictures: Mapping[str, Path]) 
     missing = [f"{sentence}." for study in studies.values() for sentence in study.missing]
     return [
         Items(missing),
-        *_configuration(studies, shared),
         *_findings(studies),
         *_curves(shared, pictures),
+        *_configuration(studies, shared),
     ]
 
 
