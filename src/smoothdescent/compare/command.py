@@ -1,4 +1,4 @@
-"""Put studies side by side: settings that differ, findings, and curves over each other.
+"""Put studies side by side: findings, curves over each other, and settings that differ.
 
     smoothdescent compare results/demo results/small --output demo-and-small
 

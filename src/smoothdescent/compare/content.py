@@ -1,4 +1,4 @@
-"""The tables that a comparison holds: settings that differ, and findings. All cells are text."""
+"""The tables that a comparison holds: findings, and settings that differ. All cells are text."""
 
 from __future__ import annotations
 
