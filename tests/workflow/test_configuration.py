@@ -36,3 +36,9 @@ def test_a_mistake_stops_before_anything_starts(new_study, given, words):
     assert words in printed
     assert "Traceback" not in printed
     assert not (new_study.folder / "results").exists()
+
+
+def test_an_unknown_name_is_answered_with_those_that_exist(new_study):
+    printed = new_study.run("-n", "figure9", succeeds=False)
+    assert "There is no target 'figure9'; expected a file, or one of figure1, " in printed
+    assert f"{new_study.name}, all, train" in printed and "Traceback" not in printed

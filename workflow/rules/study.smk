@@ -109,9 +109,19 @@ if workflow.is_main_process:
 
 
 def brief(record):
-    """Say of a failed job which it was and what its log says: its files and command fill pages."""
+    """Say of a failed job which it was and what its log says: its files and command fill pages.
+
+    And of a target that there is none of its name, which ones there are.
+    """
     if getattr(record, "event", None) == LogEvent.JOB_ERROR:
         record.input, record.output, record.shellcmd = [], [], None
+    unknown = re.match(r"MissingRuleException:\nNo rule to produce ([\w-]+) ", record.getMessage())
+    if unknown:
+        names = dict.fromkeys([*figures_of(list(STUDY.experiments)), *STUDY.experiments])
+        record.msg = (
+            f"There is no target {unknown[1]!r}; expected a file, or one of {', '.join(names)}, all, "
+            "train, measure, tables, verdict, explore, plan, dump_config"
+        )
     # The command once more; and that a first attempt had no files of an earlier one.
     noise = ("RuleException:\nCalledProcessError", "Cannot restore ")
     return not record.getMessage().startswith(noise)
