@@ -170,7 +170,9 @@ def test_the_command_measures_what_the_whole_installation_does(base, tmp_path, m
         assert base_table.schema.names == whole.schema.names and whole.num_rows == 12 * 3
         for name in whole.schema.names:
             found, expected = (table[name].to_numpy() for table in (base_table, whole))
-            np.testing.assert_allclose(found, expected, rtol=1e-2 if "sumsq" in name else 1e-5)
+            # Differences of gradients of float32: of small ones, rounding is much.
+            rounding = {"rtol": 1e-2, "atol": 1e-3 * expected.max()} if "sumsq" in name else {}
+            np.testing.assert_allclose(found, expected, **({"rtol": 1e-5} | rounding))
 
 
 def test_help(base, tmp_path):
