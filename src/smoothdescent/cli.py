@@ -7,6 +7,7 @@ import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
 from types import ModuleType
 from typing import NoReturn
@@ -62,6 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"cannot load a library: {WRITE_FAULTS[errno.EMFILE]}")
     except MemoryError:
         fail("there is not enough memory for this")
+    except KeyboardInterrupt:  # a training saves before it ends, and says so
+        print("smoothdescent: interrupted; what is finished stays", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def run(arguments: list[str]) -> None:

@@ -78,6 +78,8 @@ def command(*words):
         try:
             main([str(word) for word in words])
         except SystemExit as end:
+            if end.code == 128 + signal.SIGINT:
+                raise KeyboardInterrupt from None  # not a fault to be mended by another attempt
             if end.code:
                 raise UserError(said.getvalue()) from None
     return said.getvalue()
@@ -651,11 +653,20 @@ def code_hashed_once():
         yield
 
 
+class Ended(BaseException):
+    """SIGHUP has come."""
+
+
+def end(*_):
+    """Let the campaign end with what it has tried."""
+    raise Ended
+
+
 @code_hashed_once()
 def run(folder, seed, first=0, corruptions=0, kills=0, limits=0, pairs=0, inputs=0):
     """Run a campaign in a folder and return it; it may be interrupted."""
     campaign = Campaign(Path(folder), seed, first)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(Ended):
         campaign.inputs(inputs)
         campaign.pairs(pairs)
         campaign.corruptions(corruptions)
@@ -680,7 +691,7 @@ if __name__ == "__main__":
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = vars(parser.parse_args())
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, end)
     with open_folder() as temporary:
         done = run(options.pop("folder") or temporary, **options)
     print(done.report())

@@ -236,13 +236,16 @@ def interrupt(*arguments, **keywords):
     raise KeyboardInterrupt
 
 
-def test_stale_tables_are_put_aside_before_anything_is_measured(files, monkeypatch):
-    """A job that fails now leaves no table that a finished job would be taken for."""
+def test_stale_tables_are_put_aside_before_anything_is_measured(files, monkeypatch, capsys):
+    """A job that is interrupted now leaves no table that a finished job would be taken for."""
     measure(files)
     other = Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"step_size": 0.2}}))
     monkeypatch.setattr(run_command, "measure", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as end:
         measure(other)
+    assert (
+        end.value.code == 130 and "interrupted; what is finished stays" in capsys.readouterr().err
+    )
     assert not list((files.folder / "runs/w2_s0/sharpness").glob("*.parquet"))
 
 
