@@ -1,6 +1,5 @@
 # Where files are, and what a job's result depends on.
 
-SUMMARIES = ("history", "sharpness")  # the tables that figures, verdict and page read
 TABLES = (*SUMMARIES, "samples")
 
 

@@ -43,6 +43,7 @@ from smoothdescent.plan.forecast import (
     training_seconds,
 )
 from smoothdescent.products import damaged
+from smoothdescent.tables.experiment import SUMMARIES
 
 if SOURCE.is_dir() and not Path(smoothdescent.__file__).is_relative_to(SOURCE):
     raise WorkflowError(

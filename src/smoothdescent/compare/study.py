@@ -11,10 +11,8 @@ import pandas as pd
 
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_table
-from smoothdescent.tables.experiment import ExperimentTables, read_all_tables
+from smoothdescent.tables.experiment import SUMMARIES, ExperimentTables, read_all_tables
 from smoothdescent.verdict.evidence import RESULTS
-
-TABLES = ("history", "sharpness")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def _read(folder: Path) -> ComparedStudy:
         raise UserError(f"{folder} is not a folder; expected a study's results")
     whole, missing = [], []
     for inner in sorted(folder.iterdir()):
-        files = [inner / f"{table}.parquet" for table in TABLES]
+        files = [inner / f"{table}.parquet" for table in SUMMARIES]
         lacking = [file for file in files if not file.exists()]
         if not lacking:
             whole.append(inner)
@@ -83,10 +81,8 @@ def _read(folder: Path) -> ComparedStudy:
     if not whole and missing:
         raise UserError(missing[0])
     if not whole:
-        raise UserError(
-            f"{folder} has no folder with {' and '.join(f'{table}.parquet' for table in TABLES)}; "
-            "expected a study's results"
-        )
+        names = " and ".join(f"{table}.parquet" for table in SUMMARIES)
+        raise UserError(f"{folder} has no folder with {names}; expected a study's results")
     path = folder / "verdict.parquet"
     if not path.exists():
         missing.append(_lacks(path, "verdict", folder))

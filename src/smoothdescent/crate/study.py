@@ -23,10 +23,11 @@ from smoothdescent.files import (
     sha256_file,
 )
 from smoothdescent.layout import run_name, snapshot_path
+from smoothdescent.tables.experiment import SUMMARIES
+from smoothdescent.tables.runs import runs_of
 from smoothdescent.verdict.findings import Finding
 from smoothdescent.verdict.report import summary
 
-TABLES = ("history", "sharpness")  # of which figures and verdict are made
 Metadata = dict[str, str]
 
 
@@ -74,7 +75,7 @@ class FinishedStudy:
 
     def tables(self, name: str) -> list[Path]:
         """Return the tables of an experiment."""
-        return [self.folder / name / f"{t}.parquet" for t in ("labels", "samples", *TABLES)]
+        return [self.folder / name / f"{t}.parquet" for t in ("labels", "samples", *SUMMARIES)]
 
     def weights(self) -> list[Path]:
         """Return the snapshots of all runs, each proven.
@@ -147,7 +148,7 @@ def _read(path: Path, facts: dict[str, str]) -> dict[str, Any]:
 def _read_tables(folder: Path, sources: dict[str, dict[str, str]]) -> Metadata:
     """Return what an experiment's tables say of themselves; they are those of the verdict."""
     said: Metadata = {}
-    for table in TABLES:
+    for table in SUMMARIES:
         path = folder / f"{table}.parquet"
         said = _read(path, {"table": table, "experiment": folder.name})
         expect(path, {"sha256": sha256_file(path)}, {"sha256": sources[table]["sha256"]})
@@ -165,12 +166,9 @@ def _resolved(folder: Path, said: Metadata) -> ResolvedExperiment:
 
 def _snapshots(runs: Path, resolved: ResolvedExperiment) -> Iterator[tuple[Path, dict[str, str]]]:
     """Yield the snapshots of an experiment, with what each should say of itself."""
-    experiment = resolved.experiment
-    for width, seed, epoch in itertools.product(
-        experiment.widths, experiment.seeds, experiment.snapshot_epochs
-    ):
-        path = snapshot_path(runs / run_name(width, seed), epoch)
-        yield path, {**resolved.of_run(width, seed), "epoch": str(epoch)}
+    for run, epoch in itertools.product(runs_of(resolved), resolved.experiment.snapshot_epochs):
+        path = snapshot_path(runs / run_name(*run), epoch)
+        yield path, {**resolved.of_run(*run), "epoch": str(epoch)}
 
 
 def _check_there(files: Iterable[Path]) -> None:

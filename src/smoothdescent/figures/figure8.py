@@ -3,7 +3,7 @@ families (d, e), on one scale. See whether sharpness rises and falls again past 
 """
 
 from smoothdescent.figures.drawing import Drawing
-from smoothdescent.tables.experiment import ExperimentTables
+from smoothdescent.tables.experiment import ExperimentTables, training_course
 
 EXPERIMENTS = ("resnet18-cifar10-noise20", "convnet-cifar10-noise20")
 HEADING = "Over epochs, residual networks"
@@ -25,7 +25,9 @@ def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
         heatmaps.row_of_heatmaps(drawing, list(grid[0]), resnet, heatmaps.COLUMNS, prefix)
         shown += [(ax, resnet) for ax in grid[0]]
     hessians = [experiment for experiment in (resnet, convnet) if experiment]
-    columns, scale = ["hessian_norm"], heatmaps.colour_scale(hessians, "hessian_norm")
+    columns = ["hessian_norm"]
+    means = [training_course(experiment, *columns)["mean"] for experiment in hessians]
+    scale = heatmaps.colour_scale(*columns, *means)
     for ax, experiment in zip(grid[-1], hessians, strict=False):
         heatmaps.row_of_heatmaps(drawing, [ax], experiment, columns, f"{experiment.name} ", scale)
         shown.append((ax, experiment))

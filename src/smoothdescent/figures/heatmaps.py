@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator, NullLocator
@@ -67,7 +68,7 @@ def heatmap(
         mesh = ax.pcolormesh(
             x_edges, y_edges, np.ma.masked_invalid(cells.to_numpy()),
             cmap=style.heatmap_colours(), edgecolors="face", linewidth=0.1,
-            norm=norm or colour_scale([experiment], column),
+            norm=norm or colour_scale(column, data["mean"]),
         )  # fmt: skip
         ax.set_facecolor("0.88")
         style.width_axis(ax, cells.columns.to_numpy(), limits=(x_edges[0], x_edges[-1]))
@@ -88,18 +89,17 @@ def heatmap(
         no_data(ax)
 
 
-def colour_scale(experiments: list[ExperimentTables], column: str) -> Normalize:
-    """Return one scale for the values of a column in all experiments.
+def colour_scale(column: str, *means: pd.Series) -> Normalize:
+    """Return one scale for a column's means in some experiments (see `training_course`).
 
     It is logarithmic for a test error that spans more than a factor of ten: every training starts
     from guessing, and where it ends at a few per cent, the second descent is invisible on a scale
     that has to reach 90 %.
     """
-    means = [training_course(experiment, column)["mean"].dropna() for experiment in experiments]
     values = np.concatenate(means)
-    if not len(values):
+    if np.isnan(values).all():
         return Normalize()
-    low, high = values.min(), values.max()
+    low, high = np.nanmin(values), np.nanmax(values)
     wide = column == "test_error" and 0 < 10 * low < high
     return LogNorm(low, high) if wide else Normalize(low, high)
 

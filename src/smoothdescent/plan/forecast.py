@@ -262,12 +262,17 @@ def finished(
             path = folder / f"{job_name(width, seeds)}.tsv"
             if not path.exists():
                 continue
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file, delimiter="\t"))
-            taken += sum(float(row["s"]) * (_load(row) if alone else 1) for row in rows)
+            taken += benchmark_seconds(path, of_processor=alone)
             expected += job_seconds(calibration, experiment, name, width, len(seeds), stage)
             count += 1
     return count, expected, taken
+
+
+def benchmark_seconds(path: Path, of_processor: bool = False) -> float:
+    """Return the seconds that a job took by its benchmark: by the clock, or of a processor."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return sum(float(row["s"]) * (_load(row) if of_processor else 1) for row in rows)
 
 
 def _load(row: dict[str, str]) -> float:

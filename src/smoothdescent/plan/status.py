@@ -12,7 +12,6 @@ times left come from the runs' own logs, or from the costs that `snakemake plan`
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
@@ -32,7 +31,15 @@ from smoothdescent.files import read_table
 from smoothdescent.layout import history_path, log_path, run_name
 from smoothdescent.lease import Holder
 from smoothdescent.plan.events import EventFiles
-from smoothdescent.plan.forecast import Calibration, aligned, done, duration, job_name, run_work
+from smoothdescent.plan.forecast import (
+    Calibration,
+    aligned,
+    benchmark_seconds,
+    done,
+    duration,
+    job_name,
+    run_work,
+)
 from smoothdescent.tables.convergence import unsettled_runs
 
 if TYPE_CHECKING:
@@ -356,9 +363,7 @@ def _times(study: Study, name: str, logs: dict[tuple[int, int], _Log]) -> Times:
         for seeds in experiment.seed_groups:
             path = folder / "benchmarks" / "measure" / f"{job_name(width, seeds)}.tsv"
             if path.exists():
-                with path.open(newline="") as file:
-                    taken = sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
-                measured.append((width, taken / len(seeds)))
+                measured.append((width, benchmark_seconds(path) / len(seeds)))
     for stage, points in (("train", epochs if samples else []), ("measure", measured)):
         if points:
             times[stage] = _power_law(points)

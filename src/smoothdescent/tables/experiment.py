@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+SUMMARIES = ("history", "sharpness")  # the tables that figures, verdict and page read
+
 
 @dataclass(frozen=True)
 class ExperimentTables:
@@ -233,7 +235,7 @@ def read_tables(folder: str | Path, partial: bool = False) -> ExperimentTables:
         UserError: a table is missing; or is damaged, or not gathered together with the other, and
             is put aside.
     """
-    paths = {table: Path(folder) / f"{table}.parquet" for table in ("history", "sharpness")}
+    paths = {table: Path(folder) / f"{table}.parquet" for table in SUMMARIES}
     history, sha256 = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"], partial)
     sharpness, sharpness_sha256 = _read(paths["sharpness"], SHARPNESS_KEYS, partial)
     said = {

@@ -26,7 +26,7 @@ from smoothdescent.tables.command import (
     gathered_metadata,
     with_hessian_norm,
 )
-from smoothdescent.tables.experiment import table_kind
+from smoothdescent.tables.experiment import SUMMARIES, table_kind
 from smoothdescent.tables.runs import checkpoint_facts, noted, read_history, runs_of
 
 
@@ -63,7 +63,7 @@ def write_partial(
         **gathered_metadata(resolved, histories.values()),
         "runs": count_text(ended, resolved),
     }
-    paths = {table: output / f"{table}.parquet" for table in ("history", "sharpness")}
+    paths = {table: output / f"{table}.parquet" for table in SUMMARIES}
     kinds = {table: {"table": table_kind(table, partial=True), **metadata} for table in paths}
     write_text(output / "config.yaml", dump_experiment(resolved))
     write_table(paths["history"], history, kinds["history"])
