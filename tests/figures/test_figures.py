@@ -381,6 +381,14 @@ def test_missing_values(figure: str, tmp_path: Path) -> None:
     assert "no data" in written(drawing.figure)
 
 
+def test_hessian_norms_of_both_families_have_one_scale() -> None:
+    experiments = {name: make_experiment(name, **SMALL) for name in FIGURES["figure8"]}
+    meshes = [ax.collections[0] for ax in draw("figure8", experiments).figure.axes[3:5]]
+    scales = {(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes}
+    assert len(scales) == 1 and all(mesh.norm.vmax == 1000 * mesh.norm.vmin for mesh in meshes)
+    assert max(mesh.get_array().max() for mesh in meshes) == meshes[0].norm.vmax
+
+
 def test_panels_of_missing_experiments_are_left_out() -> None:
     first, second = FIGURES["figure1"]
     assert set(draw("figure1", {first: make_experiment(first, **SMALL)}).axes) == {"a", "b", "c"}

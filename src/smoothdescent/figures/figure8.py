@@ -1,5 +1,6 @@
 """The heatmaps of figure 5 for the residual networks (a to c), and the Hessian norm of both
-families (d, e), on one scale. See whether sharpness rises and falls again past the threshold.
+families (d, e), on one logarithmic scale. See whether sharpness rises and falls again past the
+threshold.
 """
 
 from smoothdescent.figures.drawing import Drawing
@@ -27,12 +28,12 @@ def draw(experiments: dict[str, ExperimentTables]) -> Drawing:
     hessians = [experiment for experiment in (resnet, convnet) if experiment]
     columns = ["hessian_norm"]
     means = [training_course(experiment, *columns)["mean"] for experiment in hessians]
-    scale = heatmaps.colour_scale(*columns, *means)
+    scale = heatmaps.shared_scale(*means)
     for ax, experiment in zip(grid[-1], hessians, strict=False):
         heatmaps.row_of_heatmaps(drawing, [ax], experiment, columns, f"{experiment.name} ", scale)
         shown.append((ax, experiment))
     for ax, experiment in shown:
-        panels.panel_title(ax, experiment, columns=38, heading=ax.get_title())
+        panels.panel_title(ax, experiment, columns=34, heading=ax.get_title())
     style.panel_letters(ax for ax, _ in shown)
     for ax in grid[-1][len(hessians) :]:
         ax.set_axis_off()

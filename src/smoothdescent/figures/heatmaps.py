@@ -68,7 +68,7 @@ def heatmap(
         mesh = ax.pcolormesh(
             x_edges, y_edges, np.ma.masked_invalid(cells.to_numpy()),
             cmap=style.heatmap_colours(), edgecolors="face", linewidth=0.1,
-            norm=norm or colour_scale(column, data["mean"]),
+            norm=norm or _colour_scale(column, cells.to_numpy()),
         )  # fmt: skip
         ax.set_facecolor("0.88")
         style.width_axis(ax, cells.columns.to_numpy(), limits=(x_edges[0], x_edges[-1]))
@@ -89,19 +89,25 @@ def heatmap(
         no_data(ax)
 
 
-def colour_scale(column: str, *means: pd.Series) -> Normalize:
-    """Return one scale for a column's means in some experiments (see `training_course`).
+def shared_scale(*means: pd.Series) -> Normalize | None:
+    """Return one scale for a norm's means in several experiments, or None if there are none.
 
-    It is logarithmic for a test error that spans more than a factor of ten: every training starts
-    from guessing, and where it ends at a few per cent, the second descent is invisible on a scale
-    that has to reach 90 %.
+    It is logarithmic, over three decades, where the norms of one family do not crush those of
+    another; what is smaller has the darkest colour.
     """
-    values = np.concatenate(means)
-    if np.isnan(values).all():
-        return Normalize()
-    low, high = np.nanmin(values), np.nanmax(values)
-    wide = column == "test_error" and 0 < 10 * low < high
-    return LogNorm(low, high) if wide else Normalize(low, high)
+    high = np.nanmax(np.concatenate(means), initial=0.0)
+    return LogNorm(high / 1000, high, clip=True) if high else None
+
+
+def _colour_scale(column: str, values: np.ndarray) -> Normalize:
+    """Return a logarithmic scale for a test error that spans more than a factor of ten.
+
+    Every training starts from guessing. Where it ends at a few per cent, the second descent is
+    invisible on a scale that has to reach 90 %.
+    """
+    if column == "test_error" and 0 < 10 * np.nanmin(values) < np.nanmax(values):
+        return LogNorm()
+    return Normalize()
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
