@@ -18,7 +18,7 @@ shapes = st.builds(
     width=st.integers(1, 9),
     size=st.sampled_from([8, 16, 24]),
     classes=st.integers(2, 11),
-    channels=st.integers(1, 4),
+    channels=st.integers(1, 6),
     count=st.integers(1, 2 * BLOCK + 1),
     dtype=st.just(torch.float64),
     seed=st.integers(0, 2**31),
@@ -117,6 +117,17 @@ def test_not_a_number_stays():
     step = calls.TrainingStep(network, optimizer)
     step(images.permute(0, 2, 3, 1), labels, 0.1, sums)
     assert sums[0].isnan()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 6])
+def test_what_is_not_finite_stays_in_its_image(width):
+    network, _, images, labels = drawn(width, 8, 3, 3, BLOCK + 3, torch.float32, seed=1)
+    network.linear.weight.data *= 1e20
+    _, expected = calls.input_gradients(network, images, labels)
+    images[::2] *= 1e25  # features stay finite, logits do not
+    _, gradients = calls.input_gradients(network, images, labels)
+    assert gradients[::2].isnan().any()
+    assert torch.equal(gradients[1::2], expected[1::2])
 
 
 def test_an_optimiser_that_does_more_is_not_replaced():

@@ -16,6 +16,8 @@ are one-dimensional, in C order of the shapes given; weights of convolutions are
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from smoothdescent.kernels.cache import cached
@@ -28,7 +30,10 @@ from smoothdescent.kernels.layout import (
     pack,
     pack_tiles,
     pack_turned,
+    padded,
     read,
+    row_fits,
+    row_length,
     to_lanes,
     winners_apart,
     write,
@@ -42,6 +47,7 @@ from smoothdescent.kernels.tiles import (
     get,
     keep_larger,
     load,
+    load_rows,
     multiply_add,
     multiply_add_window,
     plus,
@@ -80,6 +86,8 @@ def run(task, shape, images, labels, weights, memory, outputs, momenta, rate, mo
     # Written out: a compiler takes long for what indexes a tuple in a loop.
     (x0, x1, x2, x3, x4), (s0, s1, s2, s3) = x, stages
     step, backward = task == TRAINING_STEP, task != LOGITS
+    # Whether rows of windows fill the vectors of the first weights' gradient better than outputs.
+    narrow = row_fits(channels) and 2 * len(b0) <= VECTOR
     pack_tiles(w0, s0.taps, len(b0), 9)
     pack(x1, x2, s1, w1)
     pack(x2, x3, s2, w2)
@@ -112,7 +120,9 @@ def run(task, shape, images, labels, weights, memory, outputs, momenta, rate, mo
             _gradients(x1, x2, s1, block, step)
             _mask(x1)
         if step:
-            if channels % 3 == 0:
+            if narrow:
+                _narrow_first_weight_gradient(x1.channels, memory, (x0, x1, s0, block))
+            elif channels % 3 == 0:
                 _first_weight_gradient(x0, x1, s0, zeros(memory, 9), block)
             else:
                 _first_weight_gradient(x0, x1, s0, zeros(memory, 3), block)
@@ -123,16 +133,21 @@ def run(task, shape, images, labels, weights, memory, outputs, momenta, rate, mo
     if step:
         m0, n0, m1, n1, m2, n2, m3, n3, m4, n4 = momenta
         rates = memory.dtype.type(rate), memory.dtype.type(momentum)
-        _descend(w0, m0, s0.slopes, (9, channels), (1, channels * x1.pitch, x1.pitch), rates)
-        _descend(w1, m1, s1.slopes, (9, x1.channels), (9 * x1.pitch, x1.pitch, 1), rates)
-        _descend(w2, m2, s2.slopes, (9, x2.channels), (9 * x2.pitch, x2.pitch, 1), rates)
-        _descend(w3, m3, s3.slopes, (9, x3.channels), (9 * x3.pitch, x3.pitch, 1), rates)
-        _descend(w4, m4, linear.slopes, (1, x4.channels), (x4.channels, 0, 1), rates)
-        _descend(b0, n0, s0.bias_slopes, (1, 1), (1, 0, 0), rates)
-        _descend(b1, n1, s1.bias_slopes, (1, 1), (1, 0, 0), rates)
-        _descend(b2, n2, s2.bias_slopes, (1, 1), (1, 0, 0), rates)
-        _descend(b3, n3, s3.bias_slopes, (1, 1), (1, 0, 0), rates)
-        _descend(b4, n4, linear.bias_slopes, (1, 1), (1, 0, 0), rates)
+        if narrow:
+            _descend(w0, m0, s0.slopes, (3, channels), _row_steps(x0), rates)
+        else:
+            vector = padded(x1.pitch)
+            apart = 3 * channels * vector, channels * vector, vector
+            _descend(w0, m0, s0.slopes, (3, channels), (1, *apart), rates)
+        _descend(w1, m1, s1.slopes, (3, x1.channels), _row_steps(x1), rates)
+        _descend(w2, m2, s2.slopes, (3, x2.channels), _row_steps(x2), rates)
+        _descend(w3, m3, s3.slopes, (3, x3.channels), _row_steps(x3), rates)
+        _descend(w4, m4, linear.slopes, (1, x4.channels), (x4.channels, 0, 0, 1), rates)
+        _descend(b0, n0, s0.bias_slopes, (1, 1), (1, 0, 0, 0), rates)
+        _descend(b1, n1, s1.bias_slopes, (1, 1), (1, 0, 0, 0), rates)
+        _descend(b2, n2, s2.bias_slopes, (1, 1), (1, 0, 0, 0), rates)
+        _descend(b3, n3, s3.bias_slopes, (1, 1), (1, 0, 0, 0), rates)
+        _descend(b4, n4, linear.bias_slopes, (1, 1), (1, 0, 0, 0), rates)
 
 
 @in_tiles
@@ -155,7 +170,7 @@ def _forward(first, nothing, x, y, stage, bias, keep):
             pixel = (i + 1) * side + j + 1
             store(y.lanes, (first * side * side + pixel) * BLOCK, side * side * BLOCK, best)
             if keep:
-                scatter(y.pixels, pixel * y.pitch + first, side * side * y.pitch, best)
+                scatter(y.pixels, pixel * y.pitch + first, y.apart, best)
                 if pool > 1:
                     at = (i * y.size + j) * y.channels + first
                     scatter(stage.winners, at, winners_apart(y), winners)
@@ -188,16 +203,21 @@ def _logits(first, nothing, x, linear, bias):
 def _gradients(x, y, stage, count, step):
     """Take the gradients of the first `count` images through a stage that pools."""
     _mask(y)
-    if step:
-        _weight_gradient(x, y, stage, count)
-    _input_gradient(x, y, stage, count)
+    if row_fits(x.channels):
+        if step:
+            _weight_gradient(x, y, stage, zeros(x.pixels, 3), count)
+        _input_gradient(x, y, stage, zeros(x.pixels, 3), count, VECTOR)
+    else:
+        if step:
+            _weight_gradient(x, y, stage, zeros(x.pixels, 9), count)
+        _input_gradient(x, y, stage, zeros(x.pixels, 9), count, 1)
 
 
 @inner
 def _linear_gradients(x, linear, weights, count, step):
     classes = len(linear.bias_slopes)
     for n in range(count):
-        at = (9 * n + 4) * x.pitch
+        at = n * x.apart + 4 * x.pitch
         gradient = x.gradient[at : at + x.channels]
         features = x.pixels[at : at + x.channels]
         gradient[:] = 0
@@ -222,45 +242,70 @@ def _mask(y):
 
 
 @inner
-def _weight_gradient(x, y, stage, count):
+def _weight_gradient(x, y, stage, nothing, count):
     """Add to the slopes, for each maximum, its gradient times the window that it was made of."""
-    side, row = x.size + 2, (x.size + 2) * x.pitch
+    row, length = (x.size + 2) * x.pitch, row_length(x)
     for n in range(count):
         for o in range(y.channels):
             total = x.pixels.dtype.type(0)
-            for v in range(0, x.pitch, VECTOR):
-                sums = zeros(x.pixels, 9)
+            for v in range(0, length, len(nothing) // 3 * VECTOR):
+                sums = nothing
                 for i in range(y.size):
                     for j in range(y.size):
                         slope, window = _winner(n, i, j, o, y, stage)
-                        at = n * side * row + window + v
-                        sums = multiply_add_window(sums, x.pixels, at, row, x.pitch, slope)
+                        at = n * x.apart + window + v
+                        sums = multiply_add_window(sums, x.pixels, at, row, slope)
                         total += slope if v == 0 else 0
-                add(stage.slopes, 9 * o * x.pitch + v, x.pitch, sums)
+                add(stage.slopes, 3 * o * length + v, length, sums, zeros(x.pixels, 3))
             stage.bias_slopes[o] += total
 
 
 @inner
-def _input_gradient(x, y, stage, count):
-    """Give to the window of each maximum its gradient times the weights."""
-    side, row = x.size + 2, (x.size + 2) * x.pitch
+def _input_gradient(x, y, stage, nothing, count, together):
+    """Give to the window of each maximum its gradient times the weights.
+
+    Images take turns, so many `together`, where the vectors of neighbouring windows overlap: what
+    has just been stored in part must reach the cache before it can be loaded.
+    """
+    row, length = (x.size + 2) * x.pitch, row_length(x)
     x.gradient[:] = 0
-    for n in range(count):
+    for start in range(0, count, together):
         for o in range(y.channels):
             for i in range(y.size):
                 for j in range(y.size):
-                    slope, window = _winner(n, i, j, o, y, stage)
-                    for v in range(0, x.pitch, VECTOR):
-                        at, weights = n * side * row + window + v, 9 * o * x.pitch + v
-                        add_window(x.gradient, at, row, x.pitch, stage.backward, weights, slope)
+                    for n in range(start, min(start + together, count)):
+                        slope, window = _winner(n, i, j, o, y, stage)
+                        for v in range(0, length, len(nothing) // 3 * VECTOR):
+                            at, weights = n * x.apart + window + v, 3 * o * length + v
+                            add_window(
+                                x.gradient, at, row, stage.backward, weights, length, slope, nothing
+                            )
 
 
 @inner
 def _winner(n, i, j, o, y, stage):
     """Return the gradient of a maximum, and where in its image the window begins that made it."""
-    pixel = (n * (y.size + 2) + i + 1) * (y.size + 2) + j + 1
+    pixel = (i + 1) * (y.size + 2) + j + 1
     at = n * winners_apart(y) + (i * y.size + j) * y.channels + o
-    return get(y.gradient, pixel * y.pitch + o), np.intp(get(stage.winners, at))
+    return get(y.gradient, n * y.apart + pixel * y.pitch + o), np.intp(get(stage.winners, at))
+
+
+@partial(in_tiles, columns=3)
+def _narrow_first_weight_gradient(first, nothing, x, y, stage, count):
+    """Add to the slopes of the first stage the sums over pixels, a tile of outputs at a time."""
+    row, length = (x.size + 2) * x.pitch, row_length(x)
+    for n in range(count):
+        sums, total = nothing, zeros(y.gradient, 1)
+        for i in range(x.size):
+            for j in range(x.size):
+                pixel = n * y.apart + ((i + 1) * (y.size + 2) + j + 1) * y.pitch
+                at = n * x.apart + i * row + j * x.pitch
+                window = load_rows(x.pixels, at, row, zeros(x.pixels, 3), 1)
+                sums = multiply_add(sums, window, y.gradient, pixel + first)
+                total = plus(total, load(y.gradient, pixel, 1))
+        add(stage.slopes, 3 * first * length, length, sums, sums)
+        if first == 0:
+            add(stage.bias_slopes, 0, 0, total, total)
 
 
 @inner
@@ -274,15 +319,15 @@ def _first_weight_gradient(x, y, stage, nothing, count):
                     sums, total = nothing, zeros(y.gradient, 1)
                     for i in range(x.size):
                         for j in range(x.size):
-                            pixel = (n * side + i + 1) * side + j + 1
-                            slopes = load(y.gradient, pixel * y.pitch + v, 1)
-                            at = ((n * side + i + r) * side + j) * x.channels + first
+                            pixel = n * y.apart + ((i + 1) * side + j + 1) * y.pitch
+                            slopes = load(y.gradient, pixel + v, 1)
+                            at = n * x.apart + ((i + r) * side + j) * x.channels + first
                             sums = multiply_add(sums, slopes, x.pixels, at)
                             total = plus(total, slopes)
-                    at = (3 * r * x.channels + first) * y.pitch + v
-                    add(stage.slopes, at, y.pitch, sums)
+                    at = (3 * r * x.channels + first) * padded(y.pitch) + v
+                    add(stage.slopes, at, padded(y.pitch), sums, sums)
                     if r == 0 and first == 0:
-                        add(stage.bias_slopes, v, y.pitch, total)
+                        add(stage.bias_slopes, v, 0, total, total)
 
 
 @in_tiles
@@ -293,21 +338,29 @@ def _first_input_gradient(first, nothing, y, x, stage):
             tap = first * y.channels * 9
             sums = _window(y, i, j, stage.backward, tap, nothing)
             at = ((i + 1) * side + j + 1) * x.channels + first
-            scatter(x.gradient, at, side * side * x.channels, sums)
+            scatter(x.gradient, at, x.apart, sums)
 
 
 @inner
 def _descend(weights, momenta, slopes, shape, steps, rates):
     """Take the step of SGD, without dampening: momenta = momentum * momenta + gradient.
 
-    Slopes whose indices of output, tap and input differ by one are `steps` apart.
+    Slopes whose indices of output, row of the window, column and input differ by one are `steps`
+    apart.
     """
-    taps, inputs = shape
+    side, inputs = shape
     rate, momentum = rates
-    for o in range(len(weights) // (taps * inputs)):
-        for k in range(taps):
+    for o in range(len(weights) // (side * side * inputs)):
+        for k in range(side * side):
             for i in range(inputs):
-                at = (o * taps + k) * inputs + i
-                slope = slopes[o * steps[0] + k * steps[1] + i * steps[2]]
+                at = (o * side * side + k) * inputs + i
+                row, column = k // side, k % side
+                slope = slopes[o * steps[0] + row * steps[1] + column * steps[2] + i * steps[3]]
                 momenta[at] = momentum * momenta[at] + slope
                 weights[at] -= rate * momenta[at]
+
+
+@inner
+def _row_steps(x):
+    """Return the steps of `_descend` for slopes that lie in rows of windows."""
+    return 3 * row_length(x), row_length(x), x.pitch, 1

@@ -298,65 +298,72 @@ def gather(context, array, index, step, like):
 
 
 @intrinsic
-def add(context, array, index, step, tile):
-    """Add a tile of one column to an array: vector k at `index` + k `step`."""
+def add(context, array, index, step, tile, rows):
+    """Add a tile [R, C] to an array: row r at `index` + r `step`.
+
+    `rows` is a tile of R vectors.
+    """
+    columns = len(tile) // len(rows)
 
     def generate(context, builder, signature, arguments):
         at = _Pointer(context, builder, signature, arguments, 0, 1)
         for k, vector in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
-            offset = _times(builder, arguments[2], k)
-            at.store_vector(builder.fadd(at.load_vector(0, offset), vector), 0, offset)
+            place = k % columns * VECTOR, _times(builder, arguments[2], k // columns)
+            at.store_vector(builder.fadd(at.load_vector(*place), vector), *place)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, tile), generate
+    return types.void(array, types.intp, types.intp, tile, rows), generate
 
 
 @intrinsic
-def add_window(context, array, index, row, pitch, weights, first, factor):
-    """Add nine vectors times a factor to a window of 3 x 3 pixels.
+def add_window(context, array, index, row, weights, first, apart, factor, like):
+    """Add vectors times a factor to a window of the shape of `like`, [3, C].
 
     Args:
         array, index: where the window begins.
-        row, pitch: numbers from one row of pixels to the next, and from one pixel to the next.
-        weights, first: where the nine vectors begin, `pitch` numbers from each other.
+        row: numbers from one of its rows to the next.
+        weights, first: where the vectors begin, `apart` numbers from one row to the next.
         factor: a number.
+        like: a tile.
     """
+    columns = len(like) // 3
 
     def generate(context, builder, signature, arguments):
         at = _Pointer(context, builder, signature, arguments, 0, 1)
-        source = _Pointer(context, builder, signature, arguments, 4, 5)
-        factor = None
-        for k in range(9):
-            offset = _in_window(builder, arguments[2], arguments[3], k)
-            weight = source.load_vector(0, _times(builder, arguments[3], k))
-            factor = factor or _repeated(builder, arguments[6], weight.type)
-            at.store_vector(_fma(builder, factor, weight, at.load_vector(0, offset)), 0, offset)
+        source = _Pointer(context, builder, signature, arguments, 3, 4)
+        factor = _repeated(builder, arguments[6], at.vector)
+        for r in range(3):
+            offset, weight = (_times(builder, arguments[k], r) for k in (2, 5))
+            for c in range(columns):
+                vector = source.load_vector(c * VECTOR, weight)
+                there = at.load_vector(c * VECTOR, offset)
+                at.store_vector(_fma(builder, factor, vector, there), c * VECTOR, offset)
         return context.get_dummy_value()
 
-    integers = (types.intp,) * 3
-    return types.void(array, *integers, weights, types.intp, array.dtype), generate
+    integers = (types.intp,) * 2
+    return types.void(array, *integers, weights, *integers, array.dtype, like), generate
 
 
 @intrinsic
-def multiply_add_window(context, tile, array, index, row, pitch, factor):
-    """Return a tile of nine vectors plus a factor times those of a window; see `add_window`."""
+def multiply_add_window(context, tile, array, index, row, factor):
+    """Return a tile [3, C] plus a factor times the window that begins at an index.
+
+    Its three rows are `row` numbers from each other.
+    """
+    columns = len(tile) // 3
 
     def generate(context, builder, signature, arguments):
         vectors = cgutils.unpack_tuple(builder, arguments[0])
         at = _Pointer(context, builder, signature, arguments, 1, 2)
-        factor = _repeated(builder, arguments[5], vectors[0].type)
-        result = [
-            _fma(
-                builder,
-                factor,
-                at.load_vector(0, _in_window(builder, arguments[3], arguments[4], k)),
-                vector,
-            )
-            for k, vector in enumerate(vectors)
-        ]
+        factor = _repeated(builder, arguments[4], at.vector)
+        result = []
+        for k, vector in enumerate(vectors):
+            offset = _times(builder, arguments[3], k // columns)
+            there = at.load_vector(k % columns * VECTOR, offset)
+            result.append(_fma(builder, factor, there, vector))
         return cgutils.pack_array(builder, result)
 
-    return tile(tile, array, *(types.intp,) * 3, array.dtype), generate
+    return tile(tile, array, types.intp, types.intp, array.dtype), generate
 
 
 class _Pointer:
@@ -422,10 +429,6 @@ def _total(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
 
 def _times(builder: ir.IRBuilder, step: ir.Value, count: int) -> ir.Value:
     return builder.mul(step, step.type(count))
-
-
-def _in_window(builder: ir.IRBuilder, row: ir.Value, pitch: ir.Value, k: int) -> ir.Value:
-    return builder.add(_times(builder, row, k // 3), _times(builder, pitch, k % 3))
 
 
 def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
