@@ -28,6 +28,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from smoothdescent.data.sources import read_source
+from smoothdescent.devices import set_threads
 from smoothdescent.networks.registry import build
 from smoothdescent.sharpness import Paths, ShiftPaths, SVDPaths, Tangent, full_precision, measure
 
@@ -57,10 +58,9 @@ def main() -> None:
     args = parser.parse_args()
 
     device = torch.device(args.device)
+    set_threads(1)  # the compiled kernels' number
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    print(
-        f"torch {torch.__version__}, {name}, {torch.get_num_threads()} threads, {args.clock} time"
-    )
+    print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} thread, {args.clock} time")
     settings = {"seed": 0, "train": args.images, "test": 10, "size": args.image_size}
     data = read_source({"source": "procedural", **settings})
     images, labels = data.train_images, data.train_labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import sys
 import time
@@ -16,6 +17,8 @@ from typing import TextIO
 from smoothdescent.files import WRITE_FAULTS
 
 SECONDS_BETWEEN_LINES = 30.0
+_START = time.monotonic()
+_TIMES = re.compile(r" took ([\d.]+) s, ([\d.]+) s of processor time$")
 # Of each thread, for runs that are trained side by side.
 _files: ContextVar[tuple[TextIO, ...]] = ContextVar("files", default=())
 
@@ -76,6 +79,22 @@ def log(message: str) -> None:
         _print(line, sys.stderr)
     for file in _files.get():
         _print(line, file)
+
+
+def log_times() -> None:
+    """Log how long this process has taken so far, by the clock and of processors."""
+    elapsed = time.monotonic() - _START
+    log(f"took {elapsed:.1f} s, {time.process_time():.1f} s of processor time")
+
+
+def logged_times(path: Path) -> tuple[float, float] | None:
+    """Return what a job's last `log_times` told its log; None if there is none."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    found = [match for line in lines if (match := _TIMES.search(line))]
+    return (float(found[-1][1]), float(found[-1][2])) if found else None
 
 
 def _print(line: str, file: TextIO) -> None:

@@ -149,14 +149,15 @@ def test_report(tmp_path):
 def test_what_ended_jobs_took(tmp_path):
     whole = study().model_copy(update={"results": str(tmp_path)})
     assert "have ended" not in report(CALIBRATION, whole)
-    folder = tmp_path / whole.scale / NAME / "benchmarks"
-    for kind, file in (("train", "w1_s0-1"), ("train", "w2_s0-1"), ("measure", "x")):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        (folder / kind / f"{file}.tsv").write_text("s\tmean_load\n7.5\t40.0\n0.5\tNA\n")
+    folder = tmp_path / whole.scale / NAME / "logs"
+    ended = "12:00:00 w1_s0 is trained\n12:00:01 took 7.5 s, 3.0 s of processor time\n"
+    for job, text in (("w1_s0-1", ended), ("w2_s0-1", ended), ("w4_s0-1", "w4_s0 is finished")):
+        (folder / "train").mkdir(parents=True, exist_ok=True)
+        (folder / "train" / f"{job}.log").write_text(text)
     count, expected, taken = finished(CALIBRATION, whole, NAME, "train")
-    assert (count, taken) == (2, 2 * (3 + 0.5))
+    assert (count, taken) == (2, 2 * 3.0)
     threads = whole.model_copy(update={"threads": 2})
-    assert finished(CALIBRATION, threads, NAME, "train") == (2, expected, 2 * 8.0)
+    assert finished(CALIBRATION, threads, NAME, "train") == (2, expected, 2 * 7.5)
     experiment = whole.experiments[NAME]
     by_hand = [job_seconds(CALIBRATION, experiment, NAME, width, 2, "train") for width in (1, 2)]
     assert expected == pytest.approx(sum(by_hand))

@@ -11,6 +11,7 @@ from workflow.study import NAME, RULE, SIZES, assert_same_tables, wait_until
 
 from smoothdescent.devices import choose_device, describe
 from smoothdescent.files import read_metadata, read_table
+from smoothdescent.progress import logged_times
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,9 @@ def test_products_logs_and_benchmarks(finished_study):
             )
             log = finished_study.results / "logs/train" / f"{name}.log"
             assert "images/s" in log.read_text()
+            for stage in ("train", "measure"):
+                clock, processor = logged_times(finished_study.results / f"logs/{stage}/{name}.log")
+                assert clock > 0 and processor > 0
             benchmark = finished_study.results / "benchmarks/train" / f"{name}.tsv"
             assert "max_rss" in benchmark.read_text()
 
@@ -140,7 +144,9 @@ def test_jobs_run_again_compute_nothing(finished_study, tmp_path):
     again = ("--forcerun", f"train_{RULE}", f"measure_{RULE}")
     assert study.jobs(*again)["train"] == 4
     study.run(*again, "measure")
-    assert "w1_s1 is finished" in (study.results / "logs/train/w1_s1.log").read_text()
+    log = study.results / "logs/train/w1_s1.log"
+    assert "w1_s1 is finished" in log.read_text()
+    assert logged_times(log) is None
     assert contents(study.results / "runs") == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from smoothdescent.config.schema import Experiment, Study
 from smoothdescent.errors import UserError
 from smoothdescent.files import peek_metadata, read_metadata, write_json
 from smoothdescent.layout import run_name, sharpness_path, snapshot_path, state_path
+from smoothdescent.progress import logged_times
 
 ROW_BYTES = 40  # of a per-checkpoint table, compressed
 SAMPLE_BYTES = 21  # of a row of the experiment's table of samples
@@ -251,34 +251,21 @@ def finished(
     """Return how many jobs have ended, the seconds expected of them, and the seconds they took.
 
     These are seconds of processor time where one thread computes, as in the calibration. Of a job
-    that was interrupted the last attempt alone is known.
+    that was interrupted the last attempt alone is known; one that found all done is not counted.
     """
     alone = calibration.device == "cpu" and study.threads == 1
     experiment = study.experiments[name]
-    folder = Path(study.results) / study.scale / name / "benchmarks" / stage
+    folder = Path(study.results) / study.scale / name / "logs" / stage
     count, expected, taken = 0, 0.0, 0.0
     for width in experiment.widths:
         for seeds in experiment.seed_groups:
-            path = folder / f"{job_name(width, seeds)}.tsv"
-            if not path.exists():
+            times = logged_times(folder / f"{job_name(width, seeds)}.log")
+            if times is None:
                 continue
-            taken += benchmark_seconds(path, of_processor=alone)
+            taken += times[1] if alone else times[0]
             expected += job_seconds(calibration, experiment, name, width, len(seeds), stage)
             count += 1
     return count, expected, taken
-
-
-def benchmark_seconds(path: Path, of_processor: bool = False) -> float:
-    """Return the seconds that a job took by its benchmark: by the clock, or of a processor."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return sum(float(row["s"]) * (_load(row) if of_processor else 1) for row in rows)
-
-
-def _load(row: dict[str, str]) -> float:
-    """Return the share of a processor that a job had, from a row of Snakemake's benchmark."""
-    load = row["mean_load"]  # in per cent; not of a job that ended before it was looked at
-    return float(load) / 100 if load not in ("NA", "-") else 1.0
 
 
 def report(calibration: Calibration, study: Study) -> str:

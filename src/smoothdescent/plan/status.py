@@ -34,12 +34,12 @@ from smoothdescent.plan.events import EventFiles
 from smoothdescent.plan.forecast import (
     Calibration,
     aligned,
-    benchmark_seconds,
     done,
     duration,
     job_name,
     run_work,
 )
+from smoothdescent.progress import logged_times
 from smoothdescent.tables.convergence import unsettled_runs
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _job_failures(folder: Path, experiment: Experiment) -> dict[tuple[int, int],
 def _times(study: Study, name: str, logs: dict[tuple[int, int], _Log]) -> Times:
     """Return what an epoch costs, and measuring a run, in seconds by width.
 
-    Taken from the study's own logs and benchmarks, and where there are none from the costs that
+    Taken from the study's own logs, and where there are none from the costs that
     `snakemake plan` has kept. Between the widths that were timed, and beyond, by a power law.
     """
     experiment, scale = study.experiments[name], Path(study.results) / study.scale
@@ -361,9 +361,9 @@ def _times(study: Study, name: str, logs: dict[tuple[int, int], _Log]) -> Times:
     measured = []
     for width in experiment.widths:
         for seeds in experiment.seed_groups:
-            path = folder / "benchmarks" / "measure" / f"{job_name(width, seeds)}.tsv"
-            if path.exists():
-                measured.append((width, benchmark_seconds(path) / len(seeds)))
+            took = logged_times(folder / "logs" / "measure" / f"{job_name(width, seeds)}.log")
+            if took is not None:
+                measured.append((width, took[0] / len(seeds)))
     for stage, points in (("train", epochs if samples else []), ("measure", measured)):
         if points:
             times[stage] = _power_law(points)

@@ -49,7 +49,7 @@ from smoothdescent.layout import (
 from smoothdescent.lease import Lease
 from smoothdescent.networks.registry import build, network_sources
 from smoothdescent.networks.weights import load_weights, read_weights_metadata
-from smoothdescent.progress import Progress, log, logging_to
+from smoothdescent.progress import Progress, log, log_times, logging_to
 from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.sharpness import Paths, Tangent, measure
@@ -140,6 +140,8 @@ def run(args: argparse.Namespace) -> None:
                 write_checkpoint(checkpoint, result, samples, resolved, device)
                 measured += 1
     log(f"{len(found)} checkpoints, {measured} of them measured now")
+    if measured:
+        log_times()
 
 
 def checkpoints(

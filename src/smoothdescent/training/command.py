@@ -24,6 +24,7 @@ from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.devices import choose_device, prepare_training
 from smoothdescent.errors import UserError
 from smoothdescent.layout import add_job_arguments
+from smoothdescent.progress import log_times
 from smoothdescent.training.folder import Stopped, StopRequest
 from smoothdescent.training.trainer import Trainer
 
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
             faults = [fault for fault in outcomes if fault]
         except Stopped as stop:
             sys.exit(128 + stop.number)
+    if trainer.worked:
+        log_times()
     if faults:
         raise UserError("; ".join(faults))
 

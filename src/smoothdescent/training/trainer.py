@@ -58,6 +58,7 @@ class Trainer:
         self.dataset = load_experiment_data(
             data, labels, settings.data.image_size, resolved.label_settings
         )
+        self.worked = False  # whether a run was not finished before
         self.data = to_device(self.dataset, settings.augmentation, device)
         self.sizes = {
             "num_classes": self.dataset.num_classes,
@@ -134,6 +135,7 @@ class Trainer:
         if not missing and folder.has_history(self.snapshots, self.evaluated):
             log(f"{path.name} is finished")
             return
+        self.worked = True
         folder.history.unlink(missing_ok=True)  # it would say that all is there
         folder.restore(run, folder.state)
         if not run.history:
