@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -208,6 +209,23 @@ with atomic_path(sys.argv[1]) as path:
     remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     remove_unfinished(tmp_path / "absent")
+
+
+def test_what_safetensors_leaves_when_it_is_killed_is_removed(tmp_path):
+    writer = """
+import resource, signal, sys, torch
+from pathlib import Path
+from smoothdescent.networks.weights import save_tensors
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # kills the process that writes beyond the limit
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+save_tensors(Path(sys.argv[1]), {"a": torch.zeros(10000)}, {})
+"""
+    path = tmp_path / "e1.safetensors"
+    killed = subprocess.run([sys.executable, "-c", writer, path], capture_output=True)
+    assert killed.returncode == -signal.SIGXFSZ
+    assert list(tmp_path.iterdir())
+    remove_unfinished(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_too_many_open_files_are_no_damage(tmp_path):

@@ -62,9 +62,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; none may be writing in the folder."""
-    for path in folder.glob(".*.*.*"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{12}\.\w+", path.name):
+    """Remove the temporary files of writers that were killed; none may be writing in the folder.
+
+    They are those of `atomic_path` and those that the safetensors library makes beside them.
+    """
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{12}\.\w+|\.tmp[0-9A-Za-z]{6}", path.name):
             path.unlink(missing_ok=True)
 
 
