@@ -60,7 +60,7 @@ def main() -> None:
     device = torch.device(args.device)
     set_threads(1)  # the compiled kernels' number
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} thread, {args.clock} time")
+    print(f"torch {torch.__version__}, {name}, 1 thread, {args.clock} time")
     settings = {"seed": 0, "train": args.images, "test": 10, "size": args.image_size}
     data = read_source({"source": "procedural", **settings})
     images, labels = data.train_images, data.train_labels

@@ -149,11 +149,11 @@ def test_report(tmp_path):
 def test_what_ended_jobs_took(tmp_path):
     whole = study().model_copy(update={"results": str(tmp_path)})
     assert "have ended" not in report(CALIBRATION, whole)
-    folder = tmp_path / whole.scale / NAME / "logs"
+    folder = tmp_path / whole.scale / NAME / "logs/train"
+    folder.mkdir(parents=True)
     ended = "12:00:00 w1_s0 is trained\n12:00:01 took 7.5 s, 3.0 s of processor time\n"
     for job, text in (("w1_s0-1", ended), ("w2_s0-1", ended), ("w4_s0-1", "w4_s0 is finished")):
-        (folder / "train").mkdir(parents=True, exist_ok=True)
-        (folder / "train" / f"{job}.log").write_text(text)
+        (folder / f"{job}.log").write_text(text)
     count, expected, taken = finished(CALIBRATION, whole, NAME, "train")
     assert (count, taken) == (2, 2 * 3.0)
     threads = whole.model_copy(update={"threads": 2})

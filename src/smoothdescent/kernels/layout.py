@@ -29,8 +29,9 @@ Images = namedtuple("Images", "channels size pitch apart lanes pixels gradient")
 # A convolution with what follows it. `taps`: its weights in tiles, [out / R, in, 3, 3, R];
 # `backward`: [out, 3, row], the row of a window being 3 pixels, filled up to whole vectors; of the
 # first stage turned round in tiles, [in / R, out, 3, 3, R]; `slopes`: the gradient of the weights,
-# [out, 3, row], of a wide first stage [3, 3, in, pitch of out]; `winners`: [BLOCK, S / pool,
-# S / pool, out], where in an image's pixels the window begins whose sum was the maximum.
+# [out, 3, row], of a wide first stage [3, 3, in, out filled up to whole vectors]; `winners`:
+# [BLOCK, S / pool, S / pool, out], where in an image's pixels the window begins whose sum was the
+# maximum.
 Stage = namedtuple("Stage", "pool taps backward slopes bias_slopes winners")
 # The last layer. `taps`: [classes / R, in, R]; `logits`: [BLOCK, classes], later their gradient.
 Linear = namedtuple("Linear", "taps slopes bias_slopes logits")
