@@ -1,7 +1,7 @@
 """Every command in the documents' shell blocks exists, with the options that it is given there.
 
-Snakemake's are tried as dry runs, in a folder with the files that they name; what they do, and the
-other pages' examples, are tested beside what they are about.
+Snakemake's, those in tables too, are tried as dry runs, in a folder with the files that they name;
+what they do, and the other pages' examples, are tested beside what they are about.
 """
 
 import re
@@ -19,18 +19,24 @@ from smoothdescent.cli import parse
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 IMAGES = ("my/cifar10", "my/cifar100")
+NEED_RESULTS = {"--report", "--generate-unit-tests"}
 
 
 def documented(program):
     """Return the command lines of a program, without comments, and the documents they are in."""
     found = {}
     for document in DOCUMENTS:
-        for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.S):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = tuple(shlex.split(line, comments=True))
-                # Reports need results; they are tested where there are some.
-                if words[:1] == (program,) and "--report" not in words:
-                    found[tuple(word for word in words if word != "-n")] = document.name
+        text = document.read_text()
+        blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.S)).replace("\\\n", " ")
+        lines = blocks.splitlines()
+        if program == "snakemake":  # tables name the other programs' commands without options
+            lines += re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^\|.*", text, re.M)))
+        for line in lines:
+            words = tuple(shlex.split(line, comments=True)) if line.startswith(program) else ()
+            # What is shortened is no command; reports and the like need results, and are tested
+            # where there are some.
+            if words[:1] == (program,) and "..." not in line and not NEED_RESULTS & {*words}:
+                found[tuple(word for word in words if word != "-n")] = document.name
     assert found
     return [pytest.param(list(words), id=f"{name}: {' '.join(words)}"[:100])
             for words, name in found.items()]  # fmt: skip

@@ -84,16 +84,16 @@ def expect(path: str | Path, found: Mapping[str, str], expected: Mapping[str, st
 
 @contextlib.contextmanager
 def made_again(path: Path, how: str = "the same command makes it again") -> Iterator[None]:
-    """Put a product aside that cannot be used inside the block, and say what makes it again."""
+    """Set a product aside that cannot be used inside the block, and say what makes it again."""
     try:
         yield
     except UserError as error:
         if path.exists():
-            raise UserError(f"{error}; it is kept as {put_aside(path).name}, and {how}") from None
+            raise UserError(f"{error}; it is kept as {set_aside(path).name}, and {how}") from None
         raise
 
 
-def put_aside(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
     """Rename a file that cannot be used, so that it can be made again; return its new name."""
     aside = path.with_name(f"{path.name}.unusable")
     os.replace(path, aside)

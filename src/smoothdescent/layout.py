@@ -68,5 +68,5 @@ def state_path(folder: Path) -> Path:
 
 
 def log_path(folder: Path) -> Path:
-    """Return what all jobs of a run have logged; beside its folder, which may be put aside."""
+    """Return what all jobs of a run have logged; beside its folder, which may be set aside."""
     return folder.with_name(f"{folder.name}.log")

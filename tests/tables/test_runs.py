@@ -53,7 +53,7 @@ def test_all_final_checkpoints_are_gathered_over_all_volumes(files):
     assert json.loads(read_metadata(outputs["history"])["final_epochs"]) == [1, 2]
 
 
-def test_a_final_checkpoint_without_its_volumes_is_put_aside(files):
+def test_a_final_checkpoint_without_its_volumes_is_set_aside(files):
     """What was measured at the points alone is not taken for the end of a run."""
     changes = SIZES | {"seeds": [0, 1], "snapshots": [0, 1], "epochs": 2}
     points = Files(files.folder, tiny_study(**changes))
@@ -81,7 +81,7 @@ def test_a_missing_table_is_named(files, name):
         ("sharpness/e2.parquet", "w2_s0/sharpness/e0.parquet", "its epoch is '0', expected '2'"),
     ],
 )
-def test_a_table_of_another_run_or_epoch_is_put_aside(files, name, other, words):
+def test_a_table_of_another_run_or_epoch_is_set_aside(files, name, other, words):
     runs = files.folder / "runs"
     shutil.copy(runs / other, runs / "w2_s0" / name)
     with pytest.raises(UserError, match=words):
@@ -90,7 +90,7 @@ def test_a_table_of_another_run_or_epoch_is_put_aside(files, name, other, words)
     assert (runs / "w2_s0" / f"{name}.unusable").exists()
 
 
-def test_a_table_of_other_weights_is_put_aside(files):
+def test_a_table_of_other_weights_is_set_aside(files):
     """The history knows the snapshots that the training wrote."""
     table = files.folder / "runs/w2_s0/sharpness/e0.parquet"
     stored = read_table(table)
@@ -100,7 +100,7 @@ def test_a_table_of_other_weights_is_put_aside(files):
         read_runs(files.folder / "runs", files.resolved)
 
 
-def test_tables_that_were_measured_otherwise_are_put_aside(files):
+def test_tables_that_were_measured_otherwise_are_set_aside(files):
     """A job of an earlier configuration has ended after it was changed."""
     measuring = {**SIZES["measure"], "jitters": 2}
     other = Files(files.folder, tiny_study(**SIZES | {"seeds": [0, 1], "measure": measuring}))

@@ -110,7 +110,7 @@ def test_a_damaged_table_and_one_of_another_time_are_found(files):
     assert samples.read_bytes() == before and damaged([group]) == {}
 
 
-def test_a_history_of_another_run_is_put_aside(files):
+def test_a_history_of_another_run_is_set_aside(files):
     runs = files.folder / "runs"
     shutil.copy(runs / "w2_s1/history.parquet", runs / "w2_s0/history.parquet")
     before = files.gathered["samples"].read_bytes()

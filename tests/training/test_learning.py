@@ -89,7 +89,7 @@ def test_a_sample_is_fitted_since_the_evaluation_after_its_last_fault(files):
 
 
 def test_a_run_of_before_predictions_were_kept(files, monkeypatch, capsys):
-    """All such histories are put aside at once; the same command evaluates again."""
+    """All such histories are set aside at once; the same command evaluates again."""
     files.train("w2_s1")
     two = Files(files.folder, tiny_study(**CHANGES | {"seeds": [0, 1]}))
     before = contents(files.folder / "runs")

@@ -212,7 +212,7 @@ def test_a_table_is_made_again_alone(files, monkeypatch, damage):
 @pytest.mark.parametrize(
     "damage", [truncate, lambda path: shutil.copy(path.with_name("e0.safetensors"), path)]
 )
-def test_a_wrong_snapshot_is_put_aside(files, capsys, damage):
+def test_a_wrong_snapshot_is_set_aside(files, capsys, damage):
     """And the command that trains makes it again."""
     measure(files)
     before = measured_tables(files)
@@ -236,7 +236,7 @@ def interrupt(*arguments, **keywords):
     raise KeyboardInterrupt
 
 
-def test_stale_tables_are_put_aside_before_anything_is_measured(files, monkeypatch, capsys):
+def test_stale_tables_are_set_aside_before_anything_is_measured(files, monkeypatch, capsys):
     """A job that is interrupted now leaves no table that a finished job would be taken for."""
     measure(files)
     other = Files(files.folder, tiny_study(**SIZES | {"measure": MEASURE | {"step_size": 0.2}}))

@@ -625,7 +625,7 @@ def another_runs(path):
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), flip, another_runs])
 def test_a_folder_without_its_marker_is_known_by_its_files(files, monkeypatch, capsys, damage):
-    """It resumes, and under other settings it is put aside as what it is."""
+    """It resumes, and under other settings it is set aside as what it is."""
     files.train("w2_s0", "w2_s1")
     before = contents(files.folder / "runs")
     damage(files.folder / "runs/w2_s0/run.json")
@@ -643,7 +643,7 @@ def test_a_folder_without_its_marker_is_known_by_its_files(files, monkeypatch, c
     assert trained == [] and "comes back" in capsys.readouterr().err
 
 
-def test_weights_that_the_run_was_not_trained_to_are_put_aside(files, monkeypatch):
+def test_weights_that_the_run_was_not_trained_to_are_set_aside(files, monkeypatch):
     """As of a snapshot of another time, whole and of this run: its history knows them."""
     files.train()
     before = contents(files.folder / "runs")

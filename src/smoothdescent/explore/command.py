@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_tables_argument(parser)
     parser.add_argument("--verdict", type=Path, metavar="FILE", help="verdict.parquet")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="of decoded data sets; without it, no gallery"
+        "--data", type=Path, metavar="DIR", help="folder of decoded data sets (none: no gallery)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the page")
 

@@ -4,8 +4,8 @@
     smoothdescent partial results/small --output so-far
 
 writes tables, figures and verdict as a finished study has them, into results/small/partial or the
-folder named. A run counts once it is trained and all of its checkpoints are measured. All that is
-written says that it is partial, and is refused in the place of what the whole study makes.
+folder named. A run counts once it is trained and all of its checkpoints are measured. All files
+are marked as partial, and are refused in place of the whole study's.
 
 The study's files are read, and nothing else: this works beside a running study, on a login node
 and after a crash. A file that is damaged is named, and its run left out.

@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         const=10.0,
         metavar="SECONDS",
-        help="look again every so many seconds (10) until all is done or Ctrl-C comes",
+        help="refresh every SECONDS seconds (default: 10) until all is done or Ctrl-C",
     )
     parser.add_argument(
         "--tensorboard",

@@ -8,7 +8,7 @@
 
 Every snapshot is measured at the training points (volume 0), the final ones over all volumes.
 The weights of a run that stopped training serve several epochs, and are measured once. Finished
-tables are not measured again; those of other settings, labels, weights or code are put aside before
+tables are not measured again; those of other settings, labels, weights or code are set aside before
 anything is measured, so that a table that is there is right.
 """
 
@@ -34,8 +34,8 @@ from smoothdescent.files import (
     expect,
     fingerprint,
     made_again,
-    put_aside,
     read_metadata,
+    set_aside,
     write_table,
 )
 from smoothdescent.layout import (
@@ -154,7 +154,7 @@ def checkpoints(
     """Return the checkpoints of a run, given by width and seed.
 
     Raises:
-        UserError: a snapshot is missing, damaged or of another run; it is put aside.
+        UserError: a snapshot is missing, damaged or of another run; it is set aside.
     """
     folder = runs / run_name(*run)
     experiment = resolved.experiment
@@ -183,7 +183,7 @@ def checkpoints(
 
 
 def is_finished(checkpoint: Checkpoint) -> bool:
-    """Return whether a checkpoint has its table; one that is damaged or another's is put aside."""
+    """Return whether a checkpoint has its table; one that is damaged or another's is set aside."""
     table = checkpoint.table
     if not table.exists():
         return False
@@ -194,7 +194,7 @@ def is_finished(checkpoint: Checkpoint) -> bool:
             found["volumes"] = checkpoint.identity["volumes"]
         expect(table, found, {**checkpoint.expected, **checkpoint.identity})
     except UserError as error:
-        log(f"{error}; it is measured again, and kept as {put_aside(table).name}")
+        log(f"{error}; it is measured again, and kept as {set_aside(table).name}")
         return False
     return True
 

@@ -233,7 +233,7 @@ def read_tables(folder: str | Path, partial: bool = False) -> ExperimentTables:
 
     Raises:
         UserError: a table is missing; or is damaged, or not gathered together with the other, and
-            is put aside.
+            is set aside.
     """
     paths = {table: Path(folder) / f"{table}.parquet" for table in SUMMARIES}
     history, sha256 = _read(paths["history"], [*KEYS, "train_accuracy_all", "test_error"], partial)

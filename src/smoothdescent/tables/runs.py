@@ -16,8 +16,8 @@ from smoothdescent.files import (
     canonical_json,
     expect,
     made_again,
-    put_aside,
     read_table,
+    set_aside,
     sha256_bytes,
     table_metadata,
 )
@@ -44,7 +44,7 @@ def read_histories(folder: Path, resolved: ResolvedExperiment) -> dict[tuple[int
 
     Raises:
         UserError: histories are missing; or are damaged, another run's or without the predictions
-            of training samples, and are put aside.
+            of training samples, and are set aside.
     """
     histories, faults = {}, []
     for run in runs_of(resolved):
@@ -74,7 +74,7 @@ def read_checkpoints(
 
     Raises:
         UserError: a table is missing; or is damaged, another run's, not of the snapshot that the
-            training wrote, or measured with other settings, code or labels, and is put aside. That
+            training wrote, or measured with other settings, code or labels, and is set aside. That
             all are of one origin is known after the last run.
     """
     origins: dict[Path, str] = {}
@@ -160,13 +160,13 @@ def read_history(path: Path, expected: dict[str, str]) -> pa.Table:
 def _refuse_mixture(origins: dict[Path, str]) -> None:
     """Refuse tables that were not all measured with the same code, settings, data and labels.
 
-    Those of another origin than the newest are put aside.
+    Those of another origin than the newest are set aside.
     """
     newest = max(origins, key=lambda path: path.stat().st_mtime_ns)
     others = [path for path, origin in origins.items() if origin != origins[newest]]
     if others:
         for path in others:
-            put_aside(path)
+            set_aside(path)
         raise UserError(
             f"{others[0]} and {newest} were measured with different code, data or labels and "
             f"cannot be one table; {len(others)} tables of another origin than the newest are kept "

@@ -22,10 +22,10 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import (
     canonical_json,
     fingerprint,
-    put_aside,
     read_bytes,
     read_metadata,
     remove_unfinished,
+    set_aside,
     sha256_bytes,
     sha256_file,
     write_json,
@@ -123,7 +123,7 @@ def check_snapshot(
     found, checksum = read_metadata(path, expected, content), sha256_bytes(content)
     if (wanted := named.get(expected["epoch"], checksum)) != checksum:
         raise UserError(
-            f"{path} is not what its run was trained to: its checksum is {checksum[:16]}, the "
+            f"{path} is not the snapshot that its run wrote: its checksum is {checksum[:16]}, the "
             f"history of the run says {wanted[:16]}"
         )
     return found, checksum
@@ -201,7 +201,7 @@ class RunFolder:
         return self.path.with_name(f"{self.path.name}.{fingerprint(identity)}")
 
     def missing_snapshots(self, epochs: list[int]) -> list[int]:
-        """Return the epochs without a snapshot of this run; damaged and foreign ones are put aside.
+        """Return the epochs without a snapshot of this run; damaged and foreign ones are set aside.
 
         Args:
             epochs: those whose snapshots are wanted.
@@ -217,14 +217,14 @@ class RunFolder:
             check_snapshot(path, {**self.identity, "epoch": str(epoch)}, named)
         except UserError as error:
             self.lease.check()
-            log(f"{error}; it is kept as {put_aside(path)}")
+            log(f"{error}; it is kept as {set_aside(path)}")
             return False
         return True
 
     def has_history(self, epochs: list[int], evaluated: list[int]) -> bool:
         """Return whether the history is that of this run up to the last of its snapshots.
 
-        Any other is put aside: while a history is there, the run counts as finished.
+        Any other is set aside: while a history is there, the run counts as finished.
 
         Args:
             epochs: of the snapshots, which the history names.
@@ -236,7 +236,7 @@ class RunFolder:
             read_metadata(self.history, self._history_metadata(epochs, evaluated))
         except UserError as error:
             self.lease.check()
-            log(f"{error}; it is written anew, and kept as {put_aside(self.history)}")
+            log(f"{error}; it is written anew, and kept as {set_aside(self.history)}")
             return False
         return True
 
@@ -266,11 +266,11 @@ class RunFolder:
             tensors, found = load_tensors(path, self.identity)
             last = json.loads(found["conditions"])[-1]
             if found["finished"] == "no" and last["code"] != self.conditions["code"]:
-                raise UserError(f"{path}: the code is another now")
+                raise UserError(f"{path}: the code has changed since")
             run.load(path, tensors, found)
         except (UserError, ValueError, KeyError, IndexError, TypeError) as error:
             self.lease.check()
-            log(f"{path} is not used: {error}; it is kept as {put_aside(path).name}")
+            log(f"{path} is not used: {error}; it is kept as {set_aside(path).name}")
             return
         log(f"resumed from {path} after epoch {run.epoch}, step {run.step}")
         run.choose_kernels(last.get("kernels"))

@@ -1,18 +1,18 @@
 """Is there a peak: a rise that is followed by a fall, both larger than the noise between seeds?
 
-A candidate is three runs of one to LONGEST neighbouring widths: one before the peak, one at the
+A candidate is three blocks of one to LONGEST neighbouring widths: one before the peak, one at the
 peak, and one that ends with the largest width. Its height is the smaller of the rise from the first
 to the second and the fall from the second to the third; the curve's height is that of its best
 candidate. It is at most zero for every curve without a peak: flat, monotone, or bowl-shaped. Means
-over runs find a broad peak in noise that hides it from single widths; a run of one finds a sharp
-one.
+over blocks find a broad peak in noise that hides it from single widths; a block of one finds a
+sharp one.
 
 Picking the best of many candidates finds a peak in any noise. The lower bound therefore subtracts
 from each rise a multiple of its standard error that the largest of all rises of a flat curve
 exceeds with probability SIDE_LEVEL, and likewise from each fall. Two multiples are enough: a curve
 without a peak lacks the rise or the fall (an intersection-union test). They are quantiles of the
 studentized maximum, for rises Hayter's one-sided range (1990) and for falls Dunnett's many-to-one
-comparison, here over runs and with the variances of `Curve`, for which no table exists: they are
+comparison, here over blocks and with the variances of `Curve`, for which no table exists: they are
 simulated, which is exact where all widths are equally noisy.
 
 The upper bound needs no such correction: it is too low only if that of the truly best candidate is.
@@ -57,14 +57,14 @@ class Candidates:
     """All candidates of a curve of M points.
 
     Attributes:
-        runs: averages over runs [K, M].
-        first, end: each run is the points first..end-1 [K].
-        before, peak: the runs of each rise [R].
-        last: the runs that end with the last point [T].
+        blocks: averages over blocks [K, M].
+        first, end: each block is the points first..end-1 [K].
+        before, peak: the blocks of each rise [R].
+        last: the blocks that end with the last point [T].
         falls: [R, T], whether last[t] lies beyond peak[r].
     """
 
-    runs: np.ndarray
+    blocks: np.ndarray
     first: np.ndarray
     end: np.ndarray
     before: np.ndarray
@@ -93,12 +93,12 @@ def candidates(inside: tuple[bool, ...]) -> Candidates:
     ends = [(i, i + n) for n in range(1, LONGEST + 1) for i in range(points - n + 1)]
     first, end = np.array(ends).T
     at = np.arange(points)
-    runs = ((at >= first[:, None]) & (at < end[:, None])) / (end - first)[:, None]
+    blocks = ((at >= first[:, None]) & (at < end[:, None])) / (end - first)[:, None]
     allowed = np.array([all(inside[i:j]) for i, j in ends]) & (end < points)
     before, peak = np.nonzero((end[:, None] <= first) & allowed)
     last = np.flatnonzero(end == points)
     return Candidates(
-        runs, first, end, before, peak, last, end[peak][:, None] <= first[last][None, :]
+        blocks, first, end, before, peak, last, end[peak][:, None] <= first[last][None, :]
     )
 
 
@@ -112,10 +112,10 @@ def _studentized(
         tried: the candidates.
 
     Returns:
-        Rises and their errors [..., R], falls and their errors [..., R, T]; a fall to a run that is
-        not beyond the peak is -inf.
+        Rises and their errors [..., R], falls and their errors [..., R, T]; a fall to a block that
+        is not beyond the peak is -inf.
     """
-    means, variances = mean @ tried.runs.T, variance @ (tried.runs**2).T
+    means, variances = mean @ tried.blocks.T, variance @ (tried.blocks**2).T
     rises = means[..., tried.peak] - means[..., tried.before]
     rise_errors = np.sqrt(variances[..., tried.peak] + variances[..., tried.before])
     falls = means[..., tried.peak, None] - means[..., None, tried.last]
@@ -150,8 +150,8 @@ def critical_values(inside: tuple[bool, ...], seeds: tuple[int, ...]) -> tuple[f
 def height(curve: Curve, threshold: float | None) -> Height:
     """Return the height of the curve's best candidate with its bounds.
 
-    A candidate in the window counts only if the highest mean after its first run lies in the window
-    too, or the slope of a peak elsewhere would be taken for a peak here: where it does not, the
+    A candidate in the window counts only if the highest mean after its first block lies in the
+    window too, or the slope of a peak elsewhere would be taken for a peak here: where it does not, the
     height is the (negative) difference to it.
 
     Raises:
@@ -166,7 +166,7 @@ def height(curve: Curve, threshold: float | None) -> Height:
     rises, rise_errors, falls, fall_errors = _studentized(
         curve.mean, curve.variance / curve.seeds, tried
     )
-    tops = np.where(tried.runs > 0, curve.mean, -np.inf).max(axis=1)
+    tops = np.where(tried.blocks > 0, curve.mean, -np.inf).max(axis=1)
     outside = np.where(inside, -np.inf, curve.mean)
     later = np.maximum.accumulate(outside[::-1])[::-1]  # the last point always is outside
     elsewhere = later[tried.end[tried.before]]
@@ -211,7 +211,7 @@ def peak(curve: Curve, threshold: float | None, subject: str, unit: str) -> Evid
     """Return the evidence for a peak of a curve.
 
     It holds if the lower bound of the height is above zero. It fails if the upper bound shows that
-    there is no visible peak, or if there is one for sure and it lies elsewhere for sure. It is
+    there is no visible peak, or if there certainly is one elsewhere. It is
     undecided in between.
 
     Args:

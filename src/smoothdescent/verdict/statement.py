@@ -24,11 +24,11 @@ ALL = tuple(FIGURES_OF_MEASURES)
 HEIGHT = "height of the peak near the threshold"
 PEAK = (
     "A peak holds if the highest mean beyond some narrower widths lies within a factor of two of "
-    "the threshold, and a run of one to three widths there exceeds both such a run before it and "
-    "one that ends with the largest width by more than the noise between seeds (lower bound of the "
-    "height above zero, whichever run is chosen). It fails if the upper bound shows that a peak is "
-    "not visible (a ratio of 1.1, or a tenth of the curve's range), or if there "
-    "is a peak that lies elsewhere for sure."
+    "the threshold, and a block of one to three widths there exceeds both such a block before it "
+    "and one that ends with the largest width by more than the noise between seeds (lower bound of "
+    "the height above zero, whichever block is chosen). It fails if the upper bound shows that a "
+    "peak is not visible (a ratio of 1.1, or a tenth of the curve's range), or if there certainly "
+    "is a peak elsewhere."
 )
 
 
