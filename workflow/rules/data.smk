@@ -29,8 +29,10 @@ rule prepare_data:
         settings=dataset_settings,
         files=dataset_file_names,
     shell:
-        "{params.program} prepare-data --settings {params.settings:q}"
-        " --name {wildcards.dataset:q} --threads {threads} --output {output:q} > {log:q} 2>&1"
+        keeping(
+            "{params.program} prepare-data --settings {params.settings:q}"
+            " --name {wildcards.dataset:q} --threads {threads} --output {output:q} > {log:q} 2>&1"
+        )
 
 
 rule make_labels:
@@ -50,5 +52,7 @@ rule make_labels:
         program=program,
         settings=label_settings,
     shell:
-        "{params.program} make-labels --settings {params.settings:q}"
-        " --data {input.data:q} --output {output:q} > {log:q} 2>&1"
+        keeping(
+            "{params.program} make-labels --settings {params.settings:q}"
+            " --data {input.data:q} --output {output:q} > {log:q} 2>&1"
+        )

@@ -123,7 +123,7 @@ def brief(record):
             f"There is no target {unknown[1]!r}; expected a file, or one of {', '.join(names)}, all, "
             "train, measure, tables, verdict, explore, plan, dump_config"
         )
-    # The command once more; and that a first attempt had no files of an earlier one.
+    # The command once more; and that there are no copies of earlier outputs (see `keeping`).
     noise = ("RuleException:\nCalledProcessError", "Cannot restore ")
     return not record.getMessage().startswith(noise)
 
@@ -143,6 +143,16 @@ def program(wildcards, threads):
     return f"{path if SOURCE.is_dir() else ''}{python} -m smoothdescent"
 
 
+def keeping(command):
+    """Return how a job's shell runs a command whose outputs stay (`update`).
+
+    Snakemake keeps copies of what was there before the job, and when it fails puts them over what
+    the job has made since, which may be the files of other settings over those of these. So the
+    copies are removed.
+    """
+    return f"printf '.snakemake/backups/%s\\0' {{output:q}} | xargs -0 rm -f; {command}"
+
+
 def watched(command):
     """Return how a job's shell runs a command that trains or measures, and logs what it says.
 
@@ -151,7 +161,7 @@ def watched(command):
     shell into which it is pasted. `2> /dev/null` is for what the shell would say of it: pages of
     settings.
     """
-    return (
+    return keeping(
         f"trap : TERM USR1; {{{{ {command} >> {{log:q}} 2>&1; }}}} 2> /dev/null"
         " || {{ code=$?; [ $code != 137 ] || echo 'killed from outside; most likely out of memory'"
         " >> {log:q}; (exit $code); }}"

@@ -151,8 +151,8 @@ def height(curve: Curve, threshold: float | None) -> Height:
     """Return the height of the curve's best candidate with its bounds.
 
     A candidate in the window counts only if the highest mean after its first block lies in the
-    window too, or the slope of a peak elsewhere would be taken for a peak here: where it does not, the
-    height is the (negative) difference to it.
+    window too, or the slope of a peak elsewhere would be taken for a peak here: where it does not,
+    the height is the (negative) difference to it.
 
     Raises:
         TooLittleData: no point may hold the peak.
