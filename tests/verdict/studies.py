@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from smoothdescent.tables.columns import HISTORY_COLUMNS, MEASURES
 from smoothdescent.tables.experiment import ExperimentTables
 
 WIDTHS = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32]
@@ -108,3 +110,14 @@ def make_study(
                             }
                         )
     return ExperimentTables(name, pd.DataFrame(history), pd.DataFrame(sharpness), config or TEN)
+
+
+def diverge(study: ExperimentTables, width: int, epoch: int) -> ExperimentTables:
+    """Return a study with no values of a width from an epoch on: all its runs have diverged."""
+    tables = {}
+    for name in ("history", "sharpness"):
+        table = getattr(study, name).copy()
+        lost = (table["width"] == width) & (table["epoch"] >= epoch)
+        table.loc[lost, [c for c in (*HISTORY_COLUMNS[4:], *MEASURES) if c in table]] = np.nan
+        tables[name] = table.assign(diverged=lost)
+    return replace(study, **tables)

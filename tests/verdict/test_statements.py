@@ -10,8 +10,10 @@ from verdict.studies import (
     EPOCHS,
     SEEDS,
     THRESHOLD,
+    WIDTHS,
     accuracy,
     bump,
+    diverge,
     loss,
     make_study,
     sharp,
@@ -319,6 +321,26 @@ def test_a_missing_run_is_left_out():
     for number in (1, 2, 3, 4, 5, 6, 7, 8):
         assert decide(number, study).result == HOLDS, number
     assert "missing" in decide(13, study).reason
+
+
+@pytest.mark.parametrize("epoch", [EPOCHS[1], EPOCHS[4]])
+@pytest.mark.parametrize("seeds", [SEEDS[:1], SEEDS])
+def test_a_width_whose_runs_all_diverge_is_left_out(seeds, epoch):
+    study = make_study(seeds=seeds, corrupted=lambda w: 0.9)
+    for width in WIDTHS:
+        diverged = diverge(study, width, epoch)
+        for number in STATEMENTS:
+            finding = decide(number, diverged)
+            assert width not in finding.curve_x, (number, width)
+
+
+def test_clean_samples_first_needs_a_width_that_has_not_diverged():
+    study = make_study()
+    for width in WIDTHS[:3]:
+        study = diverge(study, width, 1)
+    finding = decide(7, study)
+    assert finding.result == UNDECIDED
+    assert finding.reason == "No width below half the threshold w = 8 has values."
 
 
 def test_decide_all_covers_every_statement_and_experiment():

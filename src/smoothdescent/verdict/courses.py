@@ -36,28 +36,26 @@ class Courses:
         heights: the curve of the heights over width.
         low, high: bounds of the mean height [M], each with 97.5 %; low is free of the bias.
         visible: the height above which a width's peak is visible [M].
-        example: the mean course of the widest network.
     """
 
     heights: Curve
     low: np.ndarray
     high: np.ndarray
     visible: np.ndarray
-    example: Curve
 
 
 def courses(experiment: ExperimentTables, column: str) -> Courses:
     """Return the peaks over epochs of the test error, or of a measure at the training points.
 
     Raises:
-        TooLittleData: no values, or fewer than three epochs.
+        TooLittleData: no finite values, or fewer than three epochs.
     """
     about = describe(column)
     table = course_rows(experiment, column)
-    if table.empty or column not in table.columns:
+    if column not in table.columns or not np.isfinite(table[column].astype(float)).any():
         raise TooLittleData(f"no values of {column!r} after epoch 0")
-    values = table[column].astype(float)
-    table = table.assign(value=about.scale * values.where(np.isfinite(values)))
+    table = table.assign(value=about.scale * table[column].astype(float))
+    table = table[np.isfinite(table["value"])]
     table["bin"] = _bins(table["epoch"].to_numpy())
     means = table.groupby(["width", "seed", "bin"])[["epoch", "value"]].mean()
     runs = means["value"].unstack("bin")
@@ -80,7 +78,7 @@ def courses(experiment: ExperimentTables, column: str) -> Courses:
     kept = np.isin(widths, curve.x)
     half = t_quantile(curve.freedom) * curve.error
     low = curve.mean - np.array(biases)[kept] - half
-    return Courses(curve, low, curve.mean + half, np.array(shown)[kept], course)
+    return Courses(curve, low, curve.mean + half, np.array(shown)[kept])
 
 
 def run_heights(values: np.ndarray) -> np.ndarray:

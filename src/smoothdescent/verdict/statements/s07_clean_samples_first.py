@@ -33,9 +33,10 @@ def decide(experiment: ExperimentTables) -> Evidence:
     small = widths < near / 2
     if not small.any():
         raise TooLittleData(f"no width lies below half the threshold w = {near}")
-    widths = widths[small]
-    level, gap = (Curve.of(widths, values[small]) for values in (noisy, clean - noisy))
-    drawn = _sampling_error(experiment, widths, level.mean / 100)
+    level, gap = (Curve.of(widths[small], values[small]) for values in (noisy, clean - noisy))
+    if not len(gap.x):
+        raise TooLittleData(f"no width below half the threshold w = {near} has values")
+    drawn = _sampling_error(experiment, level.x, level.mean / 100)
     below, low, high, at = smallest(
         chance - level.mean, np.hypot(level.error, 100 * drawn), level.freedom
     )
@@ -51,7 +52,7 @@ def decide(experiment: ExperimentTables) -> Evidence:
                 unit="%",
                 subject=f"accuracy on noisy samples {where}, largest",
                 words=f"{where} the accuracy on noisy samples is at most {chance - below:.3g} % "
-                f"(w = {widths[at]}), to lie below {chance:g} %",
+                f"(w = {level.x[at]}), to lie below {chance:g} %",
                 curve=level,
             ),
             compare(
@@ -62,7 +63,7 @@ def decide(experiment: ExperimentTables) -> Evidence:
                 unit="percentage points",
                 subject=f"accuracy on clean minus noisy samples {where}, smallest",
                 words=f"{where} the accuracy on clean samples exceeds that on noisy ones by at "
-                f"least {apart:.3g} percentage points (w = {widths[apart_at]})",
+                f"least {apart:.3g} percentage points (w = {gap.x[apart_at]})",
             ),
         ]
     )
