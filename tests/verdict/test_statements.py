@@ -293,6 +293,11 @@ def test_thresholds_need_the_papers_scale(change, words):
     assert words in finding.reason
 
 
+def test_one_width_has_no_step_of_the_grid():
+    finding = decide(12, make_study(widths=[15], threshold=15, config=PAPER))
+    assert (finding.result, finding.reason) == (UNDECIDED, "One width, at least 2 are needed.")
+
+
 def test_thresholds_of_both_families():
     study = make_study(widths=[*range(10, 25)], threshold=18, config=PAPER)
     assert decide_one(12, CONVNET, study).result == FAILS

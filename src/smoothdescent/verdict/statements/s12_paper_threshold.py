@@ -34,6 +34,8 @@ def decide(experiment: ExperimentTables) -> Evidence:
     accuracy, statistic = experiment.fitting
     by_width = experiment.late_accuracies.groupby("width")
     widths, runs = np.array([*by_width.groups]), [group.to_numpy() for _, group in by_width]
+    if len(widths) < 2:
+        raise TooLittleData("one width, at least 2 are needed")
 
     def first(*seeds: np.ndarray) -> float:
         fits = [getattr(np, statistic)(array) >= accuracy for array in seeds]
