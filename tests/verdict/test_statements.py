@@ -313,9 +313,12 @@ def test_parameters_without_a_peak_or_a_size():
     finding = decide(15, make_study())
     assert finding.result == UNDECIDED
     assert "not known" in finding.reason
-    config = {"data": {"dataset": "own", "validation": 10}, "dataset": {"train": 5010, "size": 20}}
-    finding = decide(15, make_study(config=config))
-    assert finding.value == pytest.approx(100 * THRESHOLD**2 / (5000 * 3 * 400))
+    # A number that is stored counts for more than a name.
+    for name in ("own", "cifar10"):
+        data = {"dataset": name, "validation": 10}
+        config = {"data": data, "dataset": {"train": 5010, "size": 20}}
+        finding = decide(15, make_study(config=config))
+        assert finding.value == pytest.approx(100 * THRESHOLD**2 / (5000 * 3 * 400))
 
 
 def test_a_missing_run_is_left_out():

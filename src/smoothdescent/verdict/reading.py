@@ -123,7 +123,7 @@ def training_samples(config: dict[str, Any]) -> int | None:
     data = config.get("data", {})
     if data.get("train_samples"):
         return int(data["train_samples"])
-    stored = TRAIN_IMAGES.get(data.get("dataset")) or config.get("dataset", {}).get("train")
+    stored = config.get("dataset", {}).get("train") or TRAIN_IMAGES.get(data.get("dataset"))
     return stored - data.get("validation", 0) if stored else None
 
 
