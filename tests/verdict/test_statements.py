@@ -16,6 +16,7 @@ from verdict.studies import (
     diverge,
     loss,
     make_study,
+    over_epochs,
     sharp,
     test_error,
 )
@@ -319,6 +320,19 @@ def test_parameters_without_a_peak_or_a_size():
         config = {"data": data, "dataset": {"train": 5010, "size": 20}}
         finding = decide(15, make_study(config=config))
         assert finding.value == pytest.approx(100 * THRESHOLD**2 / (5000 * 3 * 400))
+
+
+@pytest.mark.parametrize(
+    ("odd", "like", "words"),
+    [(12, 1, "past the threshold: 5 of 6 peak"), (4, 12, "below the threshold: 1 of 6 peak")],
+)
+def test_the_weakest_share_is_the_one_with_the_odd_width(odd, like, words):
+    def course(width, time):
+        return over_epochs(like if width == odd else width, time)
+
+    finding = decide(8, make_study(course=course))
+    assert finding.result == HOLDS
+    assert f"weakest: Test error over epochs, widths {words}" in finding.reason
 
 
 def test_a_missing_run_is_left_out():

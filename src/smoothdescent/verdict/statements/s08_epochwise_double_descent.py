@@ -9,6 +9,7 @@ from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.courses import Courses, courses
 from smoothdescent.verdict.curves import LEVEL
 from smoothdescent.verdict.evidence import (
+    FAILS,
     Evidence,
     TooLittleData,
     absent,
@@ -71,18 +72,20 @@ def _share(
         raise TooLittleData(f"no values of the {describe(column).text} {where}")
     showing, lacking = (int(kind[chosen].sum()) for kind in ((found.low > 0) & ~none, none))
     interval = stats.binomtest(showing, total).proportion_ci(1 - LEVEL)
+    result = result_of(2 * showing > total, 2 * lacking >= total)
     known = found.heights.known
     name = f"{describe(column).text} over epochs, widths {where}"
     words = f"{name}: {showing} of {total} peak, {lacking} do not"
     words += f", {total - showing - lacking} are undecided" if known else "; one seed only"
     return Evidence(
-        result_of(2 * showing > total, 2 * lacking >= total),
+        result,
         showing / total,
         interval.low if known else float("-inf"),
         interval.high if known else float("inf"),
         "of the widths",
         f"{name}, share with a peak",
         sentence(f"{words}."),
-        showing / total,
+        # A share that fails is one that holds to `absent`: by the widths without a peak.
+        (lacking if result == FAILS else showing) / total,
         curve=found.heights,
     )
