@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from figures.synthetic import WIDTHS, make_experiment
+from figures.synthetic import WIDTHS, make_experiment, write_experiment
 
+from smoothdescent.cli import main
 from smoothdescent.explore.content import content
 from smoothdescent.tables.experiment import final_volumes
 
@@ -40,6 +42,23 @@ def test_the_numbers_are_those_of_the_tables():
     evaluated = experiment.history.dropna(subset=["test_error"])
     last = evaluated[(evaluated["width"] == 64) & (evaluated["epoch"] == course["x"][-1])]
     assert course["y"][-1] == pytest.approx(100 * last["test_error"].mean(), rel=1e-3)
+
+
+def test_runs_that_diverge_are_named():
+    experiment = make_experiment()
+    history = experiment.history.assign(diverged=False)
+    lost = (history["width"] == 3) & (history["seed"] == 1) & (history["epoch"] >= 20)
+    history.loc[lost, "diverged"] = True
+    history.loc[lost, ["train_accuracy_all", "test_error"]] = np.nan
+    [note] = content(replace(experiment, history=history))["notes"]
+    assert note.startswith("1 of 42 runs do not converge") and "w3_s1 diverged in epoch 20" in note
+
+
+def test_a_folder_may_have_another_name_than_its_experiment(tmp_path):
+    folder = write_experiment(tmp_path, NAME).rename(tmp_path / "copy")
+    output = tmp_path / "explore.html"
+    main(["explore", "--tables", str(folder), "--data", str(tmp_path), "--output", str(output)])
+    assert f'"galleries": {{"{NAME}": null}}' in output.read_text()
 
 
 def test_the_page_is_one_file_with_the_library_once(page_file):

@@ -41,15 +41,14 @@ def run(args: argparse.Namespace) -> None:
         UserError: a table, or what the gallery shows, is missing or damaged.
     """
     experiments = read_all_tables(args.tables)
-    folders = {folder.name: folder for folder in args.tables}
     shown: dict[str, Any] = {
         "experiments": [content(experiment) for experiment in experiments.values()],
         "verdict": _verdict(args.verdict) if args.verdict else [],
         "galleries": {},
     }
     if args.data:
-        for name, experiment in experiments.items():
-            shown["galleries"][name] = gallery(folders[name], args.data, experiment)
+        for folder, (name, experiment) in zip(args.tables, experiments.items(), strict=True):
+            shown["galleries"][name] = gallery(folder, args.data, experiment)
     write_text(args.output, page(shown))
     print(f"wrote {args.output}")
 

@@ -38,10 +38,12 @@ def content(experiment: ExperimentTables) -> dict[str, Any]:
     measures = measures_of(experiment.sharpness)
     widths = sorted(int(width) for width in experiment.history["width"].unique())
     quantity, strengths = experiment.volume_strengths
+    # A run that has diverged has no evaluations from there on: the whole history tells.
+    notes = [experiment.threshold_note, convergence_note(experiment.history)]
     return {
         "name": experiment.name,
         "title": experiment.title,
-        "notes": [t for t in (experiment.threshold_note, convergence_note(history)) if t],
+        "notes": [*filter(None, notes)],
         "threshold": experiment.threshold,
         "seeds": int(experiment.history["seed"].nunique()),
         "widths": dict(zip(widths, _colours(widths), strict=True)),
