@@ -101,6 +101,8 @@ def test_a_link_keeps_the_choice(page_file, open_page):
     assert again.evaluate(PLOTTED, "plot") == ["volume 2"]
     assert again.inner_text("#volume option:checked") == "volume 2, 4 singular values erased"
     assert again.is_visible("#decides")
+    drawn = "Jacobian norm at the training points (nats per unit input)"
+    assert again.inner_text("#drawn") == drawn, "not the peak's height, which is a ratio"
     assert again.inner_text("#why").startswith(f"2, {NAME}: ")
     assert page.faults == again.faults == []
 

@@ -68,3 +68,5 @@ def test_heights_over_width():
     assert (found.low > 0)[past].all() and (found.high <= found.visible)[~past].all()
     assert (found.low <= found.heights.mean).all() and (found.heights.mean <= found.high).all()
     assert found.heights.mean[past] == pytest.approx(np.log(1 + 2.9), abs=0.4)
+    assert found.heights.shown == pytest.approx(np.exp(found.heights.mean))
+    assert found.heights.label == "Jacobian norm over epochs, height of the peak (times)"

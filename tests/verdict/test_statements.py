@@ -114,6 +114,7 @@ def test_holds_where_it_is_true(number):
     assert math.isfinite(finding.value)
     assert finding.low - 1e-9 <= finding.value <= finding.high + 1e-9
     assert finding.reason.endswith(".")
+    assert bool(finding.curve_label) == bool(finding.curve_x)
 
 
 @pytest.mark.parametrize("number", STATEMENTS)
@@ -121,6 +122,21 @@ def test_fails_where_it_is_false(number):
     finding = decide(number, make_study(**CASES[number][1]))
     assert finding.result == FAILS, finding.reason
     assert math.isfinite(finding.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "label"),
+    [
+        (1, "Test error (%)"),
+        (2, "Hessian norm at the training points (nats per unit input)"),
+        (4, "Jacobian norm at the training points, noisy samples (nats per unit input)"),
+        (7, "Accuracy at the training points, noisy samples (%)"),
+        (8, "Test error over epochs, height of the peak (percentage points)"),
+        (14, "Hessian norm over volume 2 (nats per unit input)"),
+    ],
+)
+def test_the_curve_is_named_for_what_it_shows(number, label):
+    assert decide(number, make_study(**CASES[number][1])).curve_label == label
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def _own(name: str) -> str:
 
 def _verdict(path: Path) -> list[dict[str, Any]]:
     """Return the findings, without numbers that are missing."""
-    columns = ["number", "statement", "experiment", "result", "reason", "rule", "statistic"]
-    columns += ["unit", "curve_x", "curve_y"]
+    columns = ["number", "statement", "experiment", "result", "reason", "rule"]
+    columns += ["curve_x", "curve_y", "curve_label"]
     rows = read_table(path, columns).to_pylist()
     for row in rows:
         row["curve_y"] = [y if math.isfinite(y) else None for y in row["curve_y"] or []]

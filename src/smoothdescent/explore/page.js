@@ -171,14 +171,12 @@ function drawVerdict() {
   const finding = content.verdict[state.finding];
   element("decides").hidden = !finding || finding.curve_x.length < 2;
   element("why").textContent = finding ? `${finding.number}, ${finding.experiment}: ${finding.result}. ${finding.reason} Rule: ${finding.rule}` : "";
+  element("drawn").textContent = element("decides").hidden ? "" : finding.curve_label;
   if (element("decides").hidden) return;
   const e = content.experiments.find((other) => other.name === finding.experiment);
   const trace = { x: finding.curve_x, y: finding.curve_y, mode: "lines+markers", hovertemplate: "w %{x}: %{y:.4g}<extra></extra>" };
-  const title = finding.statistic + (finding.unit ? ` (${finding.unit})` : "");
   const figure = layout("base width w", "", false, true, e ? e.threshold : null);
   figure.yaxis.title = { text: "mean over seeds" };
-  figure.title = { text: title, font: { size: 13 }, y: 0.98, automargin: true };
-  figure.margin.t = 50;
   Plotly.react("decides", [trace], e ? widthAxis(figure, e) : figure, CONFIG);
 }
 

@@ -11,7 +11,7 @@ small.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from smoothdescent.randomness import numpy_generator
 from smoothdescent.tables.columns import describe
 from smoothdescent.tables.experiment import ExperimentTables, course_rows
 from smoothdescent.verdict.curves import Curve, t_quantile
-from smoothdescent.verdict.evidence import TooLittleData
+from smoothdescent.verdict.evidence import TooLittleData, sentence
 from smoothdescent.verdict.peaks import visible
 from smoothdescent.verdict.reading import positive
 
@@ -33,7 +33,7 @@ class Courses:
     """The peaks over epochs of an experiment's widths, in the unit of a figure or a logarithm.
 
     Attributes:
-        heights: the curve of the heights over width.
+        heights: the curve of the heights over width; of logarithms, it is shown as ratios.
         low, high: bounds of the mean height [M], each with 97.5 %; low is free of the bias.
         visible: the height above which a width's peak is visible [M].
     """
@@ -74,7 +74,11 @@ def courses(experiment: ExperimentTables, column: str) -> Courses:
         # The range of an error over epochs is that from guessing: a tenth of it is easily seen.
         points = about.difference_unit == "percentage points"
         shown.append(VISIBLE_POINTS if points else visible(course))
-    curve = Curve.of(widths.to_numpy(), np.array(heights))
+    unit = "times" if logarithmic else about.difference_unit
+    label = sentence(f"{about.text} over epochs, height of the peak ({unit})")
+    curve = replace(
+        Curve.of(widths.to_numpy(), np.array(heights)), logarithmic=logarithmic, label=label
+    )
     kept = np.isin(widths, curve.x)
     half = t_quantile(curve.freedom) * curve.error
     low = curve.mean - np.array(biases)[kept] - half

@@ -29,6 +29,7 @@ class Curve:
         seeds: number of seeds [M].
         freedom: degrees of freedom of the pooled variances [M]; 0 if no point has two seeds.
         logarithmic: differences are logarithms of ratios.
+        label: what the means are, with the unit that they are shown in.
     """
 
     x: np.ndarray
@@ -37,15 +38,19 @@ class Curve:
     seeds: np.ndarray
     freedom: np.ndarray
     logarithmic: bool = False
+    label: str = ""
 
     @classmethod
-    def of(cls, x: np.ndarray, values: np.ndarray, *, logarithmic: bool = False) -> Curve:
+    def of(
+        cls, x: np.ndarray, values: np.ndarray, *, logarithmic: bool = False, label: str = ""
+    ) -> Curve:
         """Return the curve of values [M, S], one column a seed, NaN where there is none.
 
         Args:
             x: [M].
             values: points without any value are left out.
             logarithmic: take the logarithm of the values, which must be positive.
+            label: see Curve.
         """
         values = np.asarray(values, dtype=float)
         some = np.isfinite(values).any(axis=1)
@@ -54,7 +59,7 @@ class Curve:
         seeds = np.isfinite(values).sum(axis=1)
         mean = np.nansum(values, axis=1) / seeds
         squares = np.nansum((values - mean[:, None]) ** 2, axis=1)
-        return cls(x, mean, *noise(squares, seeds), logarithmic)
+        return cls(x, mean, *noise(squares, seeds), logarithmic, label)
 
     @property
     def known(self) -> bool:

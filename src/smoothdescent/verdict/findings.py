@@ -27,7 +27,8 @@ class Finding:
 
     `value` is the statistic named by `statistic`, in `unit`; `low` and `high` bound its 95 %
     confidence interval. They are NaN where the tables do not give them. `curve_x` and `curve_y`
-    are the curve that decides, a mean over seeds against width; empty where none does.
+    are the curve that decides, a mean over seeds against width, and `curve_label` says of what;
+    empty where none does.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Finding:
     figures: list[str]
     curve_x: list[float]
     curve_y: list[float]
+    curve_label: str
 
 
 def decide_all(experiments: dict[str, ExperimentTables]) -> list[Finding]:
@@ -87,6 +89,7 @@ def decide_one(number: int, name: str, experiment: ExperimentTables | None) -> F
         figures=list(statement.figures.get(name, ())),
         curve_x=[] if curve is None else curve.x.astype(float).tolist(),
         curve_y=[] if curve is None else curve.shown.tolist(),
+        curve_label="" if curve is None else curve.label,
     )
 
 

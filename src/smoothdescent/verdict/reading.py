@@ -9,7 +9,7 @@ import numpy as np
 from smoothdescent.tables.columns import describe
 from smoothdescent.tables.experiment import ExperimentTables, final_history, final_rows
 from smoothdescent.verdict.curves import Curve
-from smoothdescent.verdict.evidence import Evidence, TooLittleData
+from smoothdescent.verdict.evidence import Evidence, TooLittleData, sentence
 from smoothdescent.verdict.peaks import peak
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ def subject(column: str, volume: int, subset: str = "all") -> str:
     """Name a measure, the volume and the samples."""
     where = "at the training points" if volume == 0 else f"over volume {volume}"
     return f"{describe(column).text} {where}" + ("" if subset == "all" else f", {subset} samples")
+
+
+def label(column: str, volume: int, subset: str = "all") -> str:
+    """Return the label of an axis for a measure over a volume of some samples."""
+    name, unit = sentence(subject(column, volume, subset)), describe(column).unit
+    return f"{name} ({unit})" if unit else name
 
 
 def threshold(experiment: ExperimentTables, sides: bool = True) -> int:
@@ -69,7 +75,8 @@ def final_evaluations(experiment: ExperimentTables, column: str) -> tuple[np.nda
 def final_error(experiment: ExperimentTables, column: str = "test_error") -> Curve:
     """Return an error at the end of training against width, in percentage points."""
     widths, values = final_evaluations(experiment, column)
-    return Curve.of(widths, describe(column).scale * values)
+    about = describe(column)
+    return Curve.of(widths, about.scale * values, label=about.label)
 
 
 def final_values(
@@ -89,7 +96,12 @@ def final_measure(
 ) -> Curve:
     """Return a measure at the end of training against width, at the samples or over a volume."""
     widths, values = final_values(experiment, column, volume, subset)
-    return Curve.of(widths, values, logarithmic=describe(column).norm and positive(values))
+    return Curve.of(
+        widths,
+        values,
+        logarithmic=describe(column).norm and positive(values),
+        label=label(column, volume, subset),
+    )
 
 
 def error_peak(experiment: ExperimentTables, column: str) -> Evidence:

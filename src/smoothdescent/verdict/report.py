@@ -177,7 +177,8 @@ def picture(finding: Finding, threshold: float | None) -> str:
         at = margin + (np.log(threshold) - x[0]) * across
         line = f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{height}" stroke-dasharray="1 2"/>'
     return (
-        f'<svg width="{width}" height="{height}" role="img" aria-label="curve over width">'
+        f'<svg width="{width}" height="{height}" role="img" '
+        f'aria-label="{escape(finding.curve_label)} against width">'
         f'{line}<polyline points="{points}"/></svg>'
     )
 

@@ -1,5 +1,7 @@
 """Peaks around noisy samples are higher than around clean samples."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from smoothdescent.tables.columns import NORMS
@@ -7,7 +9,14 @@ from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, t_quantile
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, attempt, combine, compare
 from smoothdescent.verdict.peaks import window
-from smoothdescent.verdict.reading import final_values, measure_peak, positive, subject, threshold
+from smoothdescent.verdict.reading import (
+    final_values,
+    label,
+    measure_peak,
+    positive,
+    subject,
+    threshold,
+)
 from smoothdescent.verdict.statement import CONVNET, statement
 
 
@@ -61,5 +70,5 @@ def _noisy_over_clean(experiment: ExperimentTables, column: str, volume: int) ->
         words=f"{what}: the highest mean of the noisy samples (w = {ratio.x[top_noisy]}) is "
         f"{np.exp(value):.3g} times that of the clean ones (w = {ratio.x[top_clean]})",
         logarithmic=True,
-        curve=noisy_curve,
+        curve=replace(noisy_curve, label=label(column, volume, "noisy")),
     )

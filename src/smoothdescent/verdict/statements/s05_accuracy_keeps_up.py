@@ -7,7 +7,7 @@ import numpy as np
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve
 from smoothdescent.verdict.evidence import Evidence, attempt, combine, interval, result_of, sentence
-from smoothdescent.verdict.reading import final_values, subject, threshold
+from smoothdescent.verdict.reading import final_values, label, subject, threshold
 from smoothdescent.verdict.statement import CONVNET, statement
 
 DROP = 1.0  # percentage points of accuracy: a smaller decrease with width counts as none
@@ -28,7 +28,8 @@ def decide(experiment: ExperimentTables) -> Evidence:
 def _largest_drop(experiment: ExperimentTables, volume: int) -> Evidence:
     near = threshold(experiment)
     widths, values = final_values(experiment, "accuracy", volume)
-    curve = Curve.of(widths[widths >= near], values[widths >= near])
+    past = widths >= near
+    curve = Curve.of(widths[past], values[past], label=label("accuracy", volume))
     differences, half = curve.differences()
     pairs = np.triu_indices(len(curve.x), 1)  # row: the narrower width
     drops, half = differences[pairs], half[pairs]

@@ -11,6 +11,7 @@ from smoothdescent.verdict.curves import Curve, t_quantile
 from smoothdescent.verdict.evidence import Evidence, attempt, combine, compare
 from smoothdescent.verdict.reading import (
     final_values,
+    label,
     larger_volumes,
     measure_peak,
     positive,
@@ -46,7 +47,7 @@ def _vanishing(experiment: ExperimentTables) -> Evidence:
     widths, values = final_values(experiment, "crossentropy", 0)
     if not positive(values):  # a loss below the smallest number of float32 is zero
         values = np.maximum(values, np.finfo(np.float32).tiny)
-    curve = Curve.of(widths, values, logarithmic=True)
+    curve = Curve.of(widths, values, logarithmic=True, label=label("crossentropy", 0))
     error = curve.error
     highest, at = int(np.argmax(curve.mean)), int(np.flatnonzero(curve.x == near)[0])
     parts = []

@@ -2,12 +2,14 @@
 zero.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, smallest
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, combine, compare
-from smoothdescent.verdict.reading import class_count, final_values, threshold
+from smoothdescent.verdict.reading import class_count, final_values, label, threshold
 from smoothdescent.verdict.statement import CONVNET, statement
 
 
@@ -53,7 +55,7 @@ def decide(experiment: ExperimentTables) -> Evidence:
                 subject=f"accuracy on noisy samples {where}, largest",
                 words=f"{where} the accuracy on noisy samples is at most {chance - below:.3g} % "
                 f"(w = {level.x[at]}), to lie below {chance:g} %",
-                curve=level,
+                curve=replace(level, label=label("accuracy", 0, "noisy")),
             ),
             compare(
                 apart,

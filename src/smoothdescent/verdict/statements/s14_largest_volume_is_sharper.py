@@ -8,7 +8,7 @@ from smoothdescent.tables.columns import NORMS
 from smoothdescent.tables.experiment import ExperimentTables
 from smoothdescent.verdict.curves import Curve, smallest
 from smoothdescent.verdict.evidence import Evidence, TooLittleData, attempt, combine, compare
-from smoothdescent.verdict.reading import final_values, larger_volumes, measure_peak, subject
+from smoothdescent.verdict.reading import final_values, label, larger_volumes, measure_peak, subject
 from smoothdescent.verdict.statement import RESNET, statement
 
 
@@ -60,5 +60,5 @@ def _extreme(experiment: ExperimentTables, column: str, largest: int) -> Evidenc
         f"ones by at least {np.exp(value) if ratio else value:.3g} {more} "
         f"(volume {volume}, w = {width})",
         logarithmic=ratio,
-        curve=Curve.of(x, far),
+        curve=Curve.of(x, far, label=label(column, largest)),
     )
