@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -387,6 +388,16 @@ def test_hessian_norms_of_both_families_have_one_scale() -> None:
     scales = {(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes}
     assert len(scales) == 1 and all(mesh.norm.vmax == 1000 * mesh.norm.vmin for mesh in meshes)
     assert max(mesh.get_array().max() for mesh in meshes) == meshes[0].norm.vmax
+
+
+def test_a_colour_bar_is_pointed_where_values_lie_below_it() -> None:
+    experiments = {}
+    for name, norm in zip(FIGURES["figure8"], (1.0, 1e-4), strict=True):
+        made = make_experiment(name, **SMALL)
+        sharpness = made.sharpness.assign(hessian_norm=norm)
+        experiments[name] = replace(made, sharpness=sharpness)
+    meshes = [ax.collections[0] for ax in draw("figure8", experiments).figure.axes[:5]]
+    assert [mesh.colorbar.extend for mesh in meshes] == [*["neither"] * 4, "min"]
 
 
 def test_panels_of_missing_experiments_are_left_out() -> None:

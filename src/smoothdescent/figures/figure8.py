@@ -1,6 +1,6 @@
 """The heatmaps of figure 5 for the residual networks (a to c), and the Hessian norm of both
-families (d, e), on one logarithmic scale. See whether sharpness rises and falls again past the
-threshold.
+families (d, e), on one logarithmic scale of three decades, below which all is darkest. See whether
+sharpness rises and falls again past the threshold.
 """
 
 from smoothdescent.figures.drawing import Drawing

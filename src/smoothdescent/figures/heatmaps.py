@@ -76,7 +76,9 @@ def heatmap(
         ends = cells.index[[0, -1]] if len(cells) > 1 else y_edges
         style.epoch_axis(ax, *ends)
         mark_widths(ax, experiment, on_image=True)
-        bar = drawing.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=25)
+        # A pointed end says that the darkest colour stands for smaller values too.
+        extend = "min" if np.nanmin(cells.to_numpy()) < mesh.norm.vmin else "neither"
+        bar = drawing.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=25, extend=extend)
         bar.outline.set_linewidth(0.6)
         bar.set_label(text.unit)
         if isinstance(mesh.norm, LogNorm):
