@@ -37,8 +37,9 @@ def test_clean_and_noisy_samples_have_a_curve_each(ax):
     assert [line.get_color() for line in ax.lines] == [style.BLUE, style.VERMILLION]
     assert ax.get_ylabel() == "Jacobian norm (nats per unit input)"
     band = ax.collections[0].get_paths()[0].vertices
-    # The values 2 and 6 have the standard deviation 2, and their mean the error 2 / sqrt(2).
-    assert band[band[:, 0] == 1, 1].max() == pytest.approx(4 + 2**0.5)
+    # The values 2 and 6 have the sample standard deviation sqrt(8), and their mean the error 2.
+    assert band[band[:, 0] == 1, 1].max() == pytest.approx(4 + 2)
+    assert not ax.collections[1].get_paths(), "one noisy sample has no error"
 
 
 def test_without_labels_that_are_known_to_be_wrong_there_is_one_curve(ax):

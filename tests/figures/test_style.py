@@ -36,7 +36,7 @@ def test_same_tables_give_the_same_bytes(figure: str, tmp_path: Path) -> None:
 
 
 def test_png_has_300_dots_per_inch(tmp_path: Path) -> None:
-    figure = style.new_figure(style.SINGLE_COLUMN, 2.0)
+    figure = style.new_figure(3.4, 2.0)
     style.save(figure, pd.DataFrame({"x": [1.0]}), tmp_path / "f", {})
     header = (tmp_path / "f.png").read_bytes()[16:24]
     assert int.from_bytes(header[:4], "big") == 1020 and int.from_bytes(header[4:], "big") == 600

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def plot_sharpness(table: Any, measure: str = "jacobian_norm", ax: Axes | None = None) -> Axes:
     """Draw the mean of a measure over samples against the volume.
 
-    Bands are one standard error of the mean. With a boolean column `is_noisy`, clean and noisy
-    samples have a curve each.
+    Bands are one standard error of the mean; a single sample has none. With a boolean column
+    `is_noisy`, clean and noisy samples have a curve each.
 
     Args:
         table: as `sharpness.measure` returns and `smoothdescent measure` writes: an Arrow table, a
@@ -56,7 +56,7 @@ def plot_sharpness(table: Any, measure: str = "jacobian_norm", ax: Axes | None =
         volumes = np.unique(volume[chosen])
         samples = [values[chosen & (volume == k)] for k in volumes]
         mean = np.array([group.mean() for group in samples])
-        error = np.array([group.std() / np.sqrt(len(group)) for group in samples])
+        error = np.array([_standard_error(group) for group in samples])
         if len(volumes):
             ax.fill_between(volumes, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
             ax.plot(volumes, mean, color=colour, marker="o", label=f"{name}, {len(samples[0])}")
@@ -65,3 +65,7 @@ def plot_sharpness(table: Any, measure: str = "jacobian_norm", ax: Axes | None =
     ax.set_ylabel(f"{text.text} ({text.unit})" if text.unit else text.text)
     ax.legend(title="samples")
     return ax
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan

@@ -22,7 +22,6 @@ from smoothdescent.files import atomic_path, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-SINGLE_COLUMN = 3.4  # inches
 DOUBLE_COLUMN = 7.0  # inches
 
 # From the palette of Okabe and Ito, told apart with every common kind of colour blindness.
