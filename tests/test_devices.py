@@ -39,10 +39,11 @@ def take(tmp_path):
     """A function that starts a process on one of some GPUs and returns it with its GPU."""
     processes = []
 
-    def start(gpus):
+    def start(gpus, visible=""):
         process = subprocess.Popen(
             [sys.executable, "-c", TAKE, str(gpus), str(tmp_path / "gpus")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": visible},
         )  # fmt: skip
         processes.append(process)
         return process, int(process.stdout.readline())
@@ -51,6 +52,10 @@ def take(tmp_path):
     for process in processes:
         process.kill()
         process.communicate()
+
+
+def test_processes_that_see_other_gpus_do_not_count(take):
+    assert [take(2, visible)[1] for visible in ("0,1", "2,3", "0,1", "2,3")] == [0, 0, 1, 1]
 
 
 def test_jobs_spread_over_gpus_and_leave_their_place(take):

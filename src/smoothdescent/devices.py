@@ -54,8 +54,11 @@ def least_used(gpus: int, folder: Path | None = None) -> int:
     """
     folder = folder or Path(tempfile.gettempdir()) / f"smoothdescent-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    # Another process may see other GPUs, and count from 0 too.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = [name.strip() for name in visible] if len(visible) == gpus else [*range(gpus)]
     for place, gpu in ((place, gpu) for place in itertools.count() for gpu in range(gpus)):
-        file = (folder / f"gpu{gpu}-{place}").open("w")
+        file = (folder / f"gpu{names[gpu]}-{place}").open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
