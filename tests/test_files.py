@@ -6,8 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -17,7 +15,6 @@ from smoothdescent.errors import UserError
 from smoothdescent.files import (
     atomic_path,
     check_companions,
-    code_digest,
     fingerprint,
     made_again,
     read_metadata,
@@ -141,56 +138,6 @@ def test_companions_are_missed(tmp_path):
 def test_fingerprint_ignores_the_order_of_keys():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
-
-
-def test_code_digest_sees_code_and_not_comments(tmp_path):
-    path = tmp_path / "m.py"
-    digests = []
-    for text in ("x = 1\n", "x  =  1  # one\n", "x = 2\n"):
-        path.write_text(text)
-        digests.append(code_digest(path))
-    assert digests[0] == digests[1] != digests[2]
-
-
-class Finalised:
-    """In a cycle; lets other threads run when it is collected."""
-
-    def __init__(self):
-        self.own = self
-
-    def __del__(self):
-        time.sleep(0)
-
-
-def test_code_digest_in_two_threads(tmp_path):
-    path = tmp_path / "code.py"
-    path.write_text("name = [(1, 2), {3: 4}]\n" * 300)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-
-    def digests(_):
-        found = set()
-        for _ in range(20):
-            Finalised()
-            found.add(code_digest(path))
-        return found
-
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            found = set().union(*pool.map(digests, range(2)))
-    finally:
-        sys.setswitchinterval(interval)
-    assert len(found) == 1
-
-
-def test_code_digest_is_the_same_by_a_link(tmp_path):
-    code = tmp_path / "code"
-    code.mkdir()
-    files = code / "a.py", code / "b.py"
-    for file in files:
-        file.write_text(f"name = {file.stem!r}")
-    (tmp_path / "link").symlink_to(code)
-    assert code_digest(tmp_path / "link/a.py", files[1]) == code_digest(*files)
 
 
 def test_what_a_killed_writer_leaves_is_removed(tmp_path):

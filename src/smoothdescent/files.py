@@ -8,7 +8,6 @@ what it expects of that (`expect`), and the first difference refuses the file.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import errno
 import hashlib
@@ -16,7 +15,6 @@ import json
 import mmap
 import os
 import re
-import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -175,21 +173,6 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-# Python 3.11 counts the depth of its trees for all threads together, and two that parse at a time
-# end in a SystemError (gh-106905).
-_PARSING = threading.Lock()
-
-
-def code_digest(*files: str | Path) -> str:
-    """Return a hash of Python source files that comments, formatting and links do not change."""
-    digest = hashlib.sha256()
-    for file in sorted(str(Path(file).resolve()) for file in files):
-        with _PARSING:
-            tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-        digest.update(Path(file).name.encode() + ast.dump(tree).encode())
-    return digest.hexdigest()[:16]
-
-
 # Once in a sealed file, followed by the 64 digits of its checksum.
 SEAL = b"sha256-of-this-file:"
 _OPEN = b"0" * 64
@@ -265,17 +248,18 @@ def read_bytes(path: str | Path, kind: str = "file") -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        UserError: it is missing or cannot be read.
-        OSError: too many files are open.
+        UserError: it is missing, or a folder.
+        OSError: it cannot be read now: it need not be damaged.
     """
     try:
         return Path(path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist; expected a {kind}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; expected a {kind}") from None
     except OSError as error:
-        if error.errno in TOO_MANY_FILES:
-            raise
-        raise UserError(f"cannot read {path}: {error.strerror}; expected a {kind}") from None
+        error.filename = str(path)  # which that of reading an open file lacks
+        raise
 
 
 def read_metadata(

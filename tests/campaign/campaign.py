@@ -48,7 +48,6 @@ from smoothdescent.files import (
     METADATA_KEY,
     UNSEALED,
     canonical_json,
-    code_digest,
     read_metadata,
     read_table,
     seal,
@@ -57,6 +56,7 @@ from smoothdescent.networks.weights import load_tensors
 from smoothdescent.plan.forecast import Calibration, Costs
 from smoothdescent.products import damaged
 from smoothdescent.sharpness import run_command
+from smoothdescent.source_code import code_digest
 from smoothdescent.training import engine, trainer
 
 SIZES = {

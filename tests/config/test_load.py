@@ -7,9 +7,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from snakemake.utils import update_config
 
 from smoothdescent.cli import main
 from smoothdescent.config.load import (
+    add_layer,
     as_in_a_file,
     overlay,
     overrides,
@@ -175,6 +177,7 @@ for _ in range(12):
         (f"{DEMO}/augmentation", {"shift": 10**6}, ["shift", "equal to 1024"]),
         ("defaults/snapshots", BOMB, ["stands for more than 100000 values"]),
         ("experiments/all", BLOCK, ["experiments.all", "calls something else 'all'"]),
+        (f"experiments/{NAME.replace('-', '_')}", BLOCK, [NAME, "its rules would be named as"]),
         ("experiments/figure3", BLOCK, ["calls something else 'figure3'"]),
         ("memory", "1KB", ["memory", "1KB", "at least 16MiB"]),
         ("epochs", 10, ["epochs: unknown key here", "scales={demo: {defaults: {epochs: ...}}}"]),
@@ -230,6 +233,14 @@ def test_overlay_keeps_its_arguments_and_lets_the_patch_win(base, patch):
     assert overlay(merged, patch) == merged
     if isinstance(base, dict) and isinstance(patch, dict):
         assert merged.keys() == base.keys() | patch.keys()
+
+
+@given(trees, trees)
+def test_a_layer_is_laid_over_as_snakemake_does(base, layer):
+    base, layer = ({"a": tree} for tree in (base, layer))
+    expected = copy.deepcopy(base)
+    update_config(expected, copy.deepcopy(layer))
+    assert add_layer(base, layer) == expected
 
 
 def test_a_scale_can_leave_an_experiment_out(config):

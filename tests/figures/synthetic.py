@@ -112,7 +112,7 @@ def make_config(name: str, **changes: object) -> dict[str, object]:
         "noise": noise,
         "threshold": {"accuracy": 0.9995, "statistic": "median"},
         "measure": {"paths": SVD_PATHS, "hessian": "equation5"},
-        "dataset": {"source": "procedural", "size": 16, "train": 2000},
+        "dataset": {"source": "procedural", "size": 16, "train": 2000, "classes": 10},
         **changes,
     }
 
@@ -135,6 +135,7 @@ def write_experiment(
     metadata = {"experiment": name, "experiment_config": config, "config_hash": fingerprint(config)}
     metadata |= {"dataset_config": config.pop("dataset"), "final_epochs": []}
     metadata |= {"hessian_normalisation": "equation5"}
+    metadata |= {"num_classes": "10", "image_size": "16"}
     write_tables(folder / name, history, sharpness, metadata)
     read_tables(folder / name)
     return folder / name

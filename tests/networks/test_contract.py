@@ -29,7 +29,7 @@ def test_points_of_the_caller_are_left_alone(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("batch_statistics", "network Sequential gives one image other logits alone"),
+        ("batch_statistics", "network Sequential gives an image different logits alone"),
         ("DropsAlways", "evaluates the same images again"),
         ("InPlaceData", "changes its input in place"),
         ("CastsToHalf", "does not compute in float32"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import code_digest
 from smoothdescent.networks.registry import network_sources
+from smoothdescent.source_code import code_digest
 
 LAYER = "def layer(n):\n    return n\n"
 FILES = {

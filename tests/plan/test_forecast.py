@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from training.tiny import NAME, tiny_study
 
 from smoothdescent.errors import UserError
+from smoothdescent.files import write_json, write_table
 from smoothdescent.networks.weights import save_tensors
 from smoothdescent.plan.forecast import (
     Calibration,
@@ -83,20 +85,25 @@ def test_final_snapshots_are_measured_over_all_volumes():
 
 def test_finished_work_is_not_counted(tmp_path):
     whole = study().model_copy(update={"results": str(tmp_path)})
-    experiment = whole.experiments[NAME]
+    resolved = whole.resolved(NAME)
+    experiment = resolved.experiment
     before = still_to_do(CALIBRATION, whole, NAME)
     run = tmp_path / whole.scale / NAME / "runs/w4_s1"
     (run / "sharpness").mkdir(parents=True)
     position = {"position": json.dumps({"epoch": 4, "step": 3})}
     save_tensors(run / "state.safetensors", {"x": torch.zeros(3)}, position)
     touch_snapshots(run, (0, 2, 4))
+    of_run = {"training_identity": resolved.training_identity}
+    write_json(run / "run.json", of_run)
+    identity = {"measuring_identity": resolved.measuring_identity}
     for epoch in (0, 2):
-        (run / f"sharpness/e{epoch}.parquet").touch()
-    assert done(run.parent, "w4_s1", experiment) == (4, [0, 2])
+        write_table(run / f"sharpness/e{epoch}.parquet", pd.DataFrame({"x": [0]}), identity)
+    assert done(run, resolved) == (4, [0, 2])
     assert jobs_left(whole, NAME) == 2 * 3
     end = {"position": json.dumps({"epoch": 10, "step": 0})}
     for name in ("w1_s0", "w1_s1"):
         save_tensors(run.parent / name / "state.safetensors", {"x": torch.zeros(3)}, end)
+        write_json(run.parent / name / "run.json", of_run)
         touch_snapshots(run.parent / name, (0, 2, 4, 10))
     assert jobs_left(whole, NAME) == 2 * 3 - 1, "width 1 is trained, but not measured"
     for name in ("w1_s0", "w1_s1"):
@@ -108,9 +115,26 @@ def test_finished_work_is_not_counted(tmp_path):
     assert before[4].measure - after[4].measure == pytest.approx(2 * 8 * 1e-3)
     # A snapshot that the run has passed without is trained for again, from the beginning.
     (run / "snapshots/e2.safetensors").unlink()
-    assert trained_again(run, experiment) == 2
+    assert trained_again(run, resolved) == 2
     again = still_to_do(CALIBRATION, whole, NAME)[4].train - after[4].train
     assert again == pytest.approx(2 * 100 * 4e-4)
+
+
+def test_work_with_other_settings_is_not_done(tmp_path):
+    whole = study().model_copy(update={"results": str(tmp_path)})
+    resolved = whole.resolved(NAME)
+    run = tmp_path / whole.scale / NAME / "runs/w4_s1"
+    (run / "sharpness").mkdir(parents=True)
+    write_json(run / "run.json", {"training_identity": resolved.training_identity})
+    position = {"position": json.dumps({"epoch": 10, "step": 0})}
+    save_tensors(run / "state.safetensors", {"x": torch.zeros(3)}, position)
+    identity = {"measuring_identity": resolved.measuring_identity}
+    for epoch in resolved.experiment.snapshot_epochs:
+        write_table(run / f"sharpness/e{epoch}.parquet", pd.DataFrame({"x": [0]}), identity)
+    assert done(run, resolved) == (10, [0, 2, 4, 10])
+    measured_otherwise = study(measure={"samples": 9}).resolved(NAME)
+    assert done(run, measured_otherwise) == (10, [])
+    assert done(run, study(batch_size=7).resolved(NAME)) == (0, [])
 
 
 def touch_snapshots(run, epochs):

@@ -15,6 +15,7 @@ from training.tiny import NAME, Files, tiny_config
 
 from smoothdescent.cli import main
 from smoothdescent.config.load import resolve
+from smoothdescent.files import write_table
 from smoothdescent.plan.events import EventFiles
 from smoothdescent.plan.status import read_study, run_states
 
@@ -134,6 +135,8 @@ def test_a_run_at_work_and_then_killed(study, capsys):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert status(capsys)[0]["w2_s0"][-1] == "training"
+        [state] = run_states(read_study(None, []), NAME)
+        assert state.evaluations["epoch"].iloc[0] == 0
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -145,10 +148,10 @@ def test_a_run_at_work_and_then_killed(study, capsys):
 def test_watching_ends_when_all_is_done(study, capsys, monkeypatch):
     files = study()
     files.train("w2_s0")
-    table = files.folder / "runs/w2_s0/sharpness"
-    table.mkdir()
+    identity = {"measuring_identity": files.resolved.measuring_identity}
     for epoch in (0, 1, 3, 6):
-        (table / f"e{epoch}.parquet").touch()
+        table = files.folder / f"runs/w2_s0/sharpness/e{epoch}.parquet"
+        write_table(table, pd.DataFrame({"x": [0]}), identity)
     rows, printed = status(capsys, "--watch", "0.01")
     assert rows["w2_s0"][0] == "6/6"
     assert printed.startswith("results/demo: 1 of 1 runs trained, 4 of 4 checkpoints measured\n")

@@ -27,6 +27,7 @@ from smoothdescent.tables.experiment import (
     read_tables,
     training_course,
 )
+from smoothdescent.verdict.reading import class_count, image_side
 
 SMALL = {"widths": [2, 4, 8], "epochs": [0, 10, 30], "volumes": 3, "threshold": 4.0}
 
@@ -59,6 +60,12 @@ def test_a_history_of_another_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"was not gathered together .*; it is kept as sharpness"):
         read_tables(folder)
     assert not (folder / "sharpness.parquet").exists()
+
+
+def test_tables_know_classes_and_pixels_of_ones_own_images(tmp_path: Path) -> None:
+    settings = {"data": {"dataset": "mine"}, "dataset": {"source": "parquet", "path": "there"}}
+    config = read_tables(write_experiment(tmp_path, settings=settings, **SMALL)).config
+    assert (class_count(config), image_side(config)) == (10, 16)
 
 
 def test_another_table_is_refused(tmp_path: Path) -> None:

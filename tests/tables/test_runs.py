@@ -38,6 +38,7 @@ def test_tables_and_the_configuration_that_they_were_made_with(files):
     metadata = read_metadata(outputs["sharpness"])
     assert json.loads(metadata["training_devices"]) == ["cpu"]
     assert json.loads(metadata["experiment_config"])["epochs"] == 2
+    assert (metadata["num_classes"], metadata["image_size"]) == ("10", "8")
     assert "epochs: 2" in outputs["config"].read_text()
 
 

@@ -18,7 +18,7 @@ def files_of(tmp_path, network):
     ("network", "words"),
     [
         ("InPlaceData", "in place"),
-        ("batch_statistics", "alone than among others"),
+        ("batch_statistics", "alone than in a batch"),
         ("Asserts", "training.networks:Asserts"),
         ("scripted", "scripted"),
     ],

@@ -657,6 +657,21 @@ def test_weights_that_the_run_was_not_trained_to_are_set_aside(files, monkeypatc
     assert contents(files.folder / "runs") == before
 
 
+def test_a_state_that_cannot_be_read_now_is_not_lost(files, capsys):
+    """A file system's error is none of the file: the job fails, and nothing is set aside."""
+    files.train()
+    longer = Files(files.folder, tiny_study(epochs=8))
+    state = files.folder / "runs/w2_s0/state.safetensors"
+    state.rename(state.with_name("kept"))
+    state.symlink_to("/proc/self/mem")  # reading it is an input/output error
+    before = contents(files.folder / "runs" / "w2_s0" / "snapshots")
+    with pytest.raises(SystemExit):
+        longer.train()
+    assert f"cannot use {state}: Input/output error" in capsys.readouterr().err
+    assert state.is_symlink()
+    assert contents(files.folder / "runs" / "w2_s0" / "snapshots") == before
+
+
 def test_a_state_that_does_not_fit_changes_nothing(files):
     files.train("w2_s0")
     path = files.folder / "runs/w2_s0/state.safetensors"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -70,6 +71,9 @@ def test_another_folder_and_replaced_files(study):
     assert labels(study) == [0, 1, 2, 3]
     after = contents(study.results / "runs/w1_s0")
     assert {f"w1_s0/{name}": content for name, content in after.items()} == runs
+    assert study.jobs("measure") == {}
+    # Once they are decoded, the images need not stay.
+    shutil.rmtree(study.folder / "new")
     assert study.jobs("measure") == {}
     # What was read is recorded, and not what the configuration says.
     assert "sha256" in json.dumps(read_metadata(store))

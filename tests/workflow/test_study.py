@@ -203,6 +203,60 @@ def test_more_epochs_continue_and_change_nothing_else(finished_study, tmp_path):
         pd.testing.assert_frame_equal(continued, expected)
 
 
+def test_fewer_epochs_are_a_shorter_study(finished_study, tmp_path):
+    """Nothing is computed again, and the tables end where the trainings do."""
+    study = finished_study.copy_with_results(tmp_path / "fewer")
+    study.set(epochs=3, widths=[2], seeds=[0])
+    before = contents(study.results / "runs")
+    study.run(*study.tables)
+    after = contents(study.results / "runs")
+    assert {p for p in before if before[p] != after[p]} == {"w2_s0/history.parquet"}
+    history = read_table(study.results / "history.parquet").to_pandas()
+    assert history["epoch"].max() == 3
+
+
+def test_code_of_the_users_is_what_jobs_depend_on(new_study):
+    """Of a network and of a measure: edited, the jobs that use it run again by themselves."""
+    network = "from torch import nn\n\ndef net(num_classes):\n    return nn.Sequential({})\n"
+    layers = "nn.Flatten(), nn.Linear(768, num_classes)"
+    measure = """
+from smoothdescent.sharpness import register_measure
+
+@register_measure("scaled")
+def scaled(evaluation):
+    return {} * evaluation.logits.abs().amax(dim=1)
+"""
+    nets, measures = (new_study.folder / f"{name}.py" for name in ("nets", "measures"))
+    nets.write_text(network.format(layers))
+    measures.write_text(measure.format(1))
+    chosen = {"measures": ["crossentropy", "measures:scaled"]}
+    new_study.set(widths=[1], seeds=[0], epochs=1, snapshots=[], network="nets:net", measure=chosen)
+    new_study.run(*new_study.tables)
+    assert new_study.jobs(*new_study.tables) == {}
+
+    def mean():
+        table = read_table(new_study.results / "sharpness.parquet").to_pandas()
+        return table["scaled"].mean()
+
+    one = mean()
+    nets.write_text("# Linear.\n" + network.format(layers))
+    assert new_study.jobs(*new_study.tables) == {}
+    measures.write_text(measure.format(2))
+    assert new_study.jobs(*new_study.tables) == {"measure": 1, "gather_tables": 1}
+    new_study.run(*new_study.tables)
+    assert mean() == pytest.approx(2 * one)
+    nets.write_text(network.format(layers + ", nn.Tanh()"))
+    jobs = {"train": 1, "measure": 1, "gather_tables": 1}
+    assert new_study.jobs(*new_study.tables) == jobs
+    # A measuring job that comes first refuses weights of another network.
+    table = new_study.results.relative_to(new_study.folder) / "runs/w1_s0/sharpness/e1.parquet"
+    rule = f"measure_{RULE}"
+    printed = new_study.run("--allowed-rules", rule, "-R", rule, "--", table, succeeds=False)
+    assert "its network_code is" in printed
+    new_study.run(*new_study.tables)
+    assert mean() < 2
+
+
 def test_a_study_runs_with_the_configuration_that_it_began_with(new_study):
     """While it runs, Snakemake is called with another one, which later jobs must not see."""
     new_study.set(widths=[1, 2], seeds=[0])
@@ -242,7 +296,7 @@ def test_what_changed_keys_run_again(finished_study, tmp_path):
     study.set(measure={"step_size": 0.2})
     assert study.jobs() == {"measure": 4, **gather}
     study.set(measure={}, snapshots=[0])
-    assert study.jobs() == gather, "a snapshot that is not wanted any more"
+    assert study.jobs() == everything, "histories name a snapshot that is not wanted any more"
     study.set(snapshots=[0, 1, 2])
     assert study.jobs() == everything
     final = {"count": 2, "every": 3}

@@ -36,17 +36,25 @@ def dataset_settings(wildcards):
     return canonical_json(dataset_block(wildcards))
 
 
-def dataset_file_names(wildcards):
-    """Return the names of these files: one that has gone makes the job run again."""
-    return [str(file) for file in source_files(dataset_block(wildcards))]
-
-
 def dataset_files(wildcards):
     """Return the files that a data set is read from; none where they are drawn or downloaded.
 
     They are where the configuration says, whatever the prefix or the storage of products is.
     """
-    return [local(name) for name in dataset_file_names(wildcards)]
+    return [local(str(file)) for file in source_files(dataset_block(wildcards))]
+
+
+def dataset_file_names(wildcards):
+    """Return the names of these files: one that has gone makes the job run again.
+
+    Where a whole folder of images has gone, what was decoded from it stays in use.
+    """
+    block = dataset_block(wildcards)
+    names = [file.name for file in source_files(block)]
+    decoded = here(data_file(wildcards.dataset))
+    if not names and block["source"] == "parquet" and decoded.exists():
+        names = [file["name"] for file in peek_metadata(decoded)["files"]]
+    return sorted(names)
 
 
 def label_settings(wildcards):

@@ -25,7 +25,7 @@ for experiment, seeds in SEEDS:
             slurm_extra=SLURM_EXTRA,
         params:
             program=program,
-            identity=RESOLVED[experiment].measuring_identity,
+            identity=identity(experiment, "measure"),
             final_epochs=str(STUDY.experiments[experiment].final_epochs),
             options=partial(job_options, experiment=experiment, stage="measure", seeds=seeds),
         message:

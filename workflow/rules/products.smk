@@ -96,7 +96,7 @@ def name_trainings_again():
     for name, block in STUDY.experiments.items():
         folder = here(RESULTS / name / "runs")
         epochs = [
-            (width, trained_again(folder / run_name(width, seed), block))
+            (width, trained_again(folder / run_name(width, seed), RESOLVED[name]))
             for width in block.widths
             for seed in block.seeds
         ]

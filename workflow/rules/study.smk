@@ -26,12 +26,12 @@ elif find_spec("smoothdescent") is None:
 
 import smoothdescent
 from smoothdescent.config.load import as_in_a_file, dump, overrides, resolve
-from smoothdescent.config.preflight import check_images, check_imports
+from smoothdescent.config.preflight import check_images, check_imports, own_code
 from smoothdescent.data.sources import source_files
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments
 from smoothdescent.figures.captions import caption, heading, made_with
-from smoothdescent.files import canonical_json
+from smoothdescent.files import canonical_json, peek_metadata
 from smoothdescent.layout import history_path, run_name, sharpness_path, snapshot_path
 from smoothdescent.plan.forecast import (
     Calibration,
@@ -141,6 +141,19 @@ def program(wildcards, threads):
     path = f"PYTHONPATH={shlex.quote(str(SOURCE))}${{PYTHONPATH:+:$PYTHONPATH}} "
     python = "python" if CONDA else shlex.quote(sys.executable)
     return f"{path if SOURCE.is_dir() else ''}{python} -m smoothdescent"
+
+
+def identity(experiment, stage):
+    """Return what determines a stage's results beside its files: settings and code of the user's."""
+    resolved = RESOLVED[experiment]
+    if stage == "train":
+        settings, own = resolved.training_identity, [resolved.experiment.network]
+    else:
+        settings, own = resolved.measuring_identity, resolved.experiment.measure.measures
+    try:
+        return f"{settings} {own_code(own)}".rstrip()
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 def keeping(command):

@@ -27,7 +27,10 @@ for experiment, seeds in SEEDS:
             slurm_extra=SLURM_EXTRA,
         params:
             program=program,
-            identity=RESOLVED[experiment].training_identity,
+            identity=identity(experiment, "train"),
+            # A history ends with the last snapshot, and has the exact evaluations that are asked for.
+            epochs=str(STUDY.experiments[experiment].snapshot_epochs),
+            evaluate_every=STUDY.experiments[experiment].evaluate_every,
             options=partial(job_options, experiment=experiment, stage="train", seeds=seeds),
         message:
             job_message("train", experiment, seeds)

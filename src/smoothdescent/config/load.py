@@ -38,6 +38,19 @@ def overlay(base: Any, patch: Any) -> Any:
     return merged
 
 
+def add_layer(base: Any, layer: Any) -> Any:
+    """Return `base` with the values of `layer` laid over it as Snakemake lays a `--configfile`.
+
+    Unlike `overlay`, it keeps the old keys of a block that becomes one of another kind.
+    """
+    if not isinstance(layer, dict):
+        return copy.deepcopy(layer)
+    if not layer:
+        return base
+    known = base if isinstance(base, dict) else {}
+    return known | {key: add_layer(known.get(key, {}), value) for key, value in layer.items()}
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 

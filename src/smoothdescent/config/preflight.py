@@ -1,20 +1,15 @@
-"""What a study needs and a job would miss: looked for before anything starts, without torch.
-
-Networks and measures of the user's are found and read, not imported: that takes seconds, and may
-need the environment of a job.
-"""
+"""What a study needs and a job would miss: looked for before anything starts, without torch."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import os
 import sys
-from importlib.machinery import PathFinder
+from collections.abc import Iterable
 from pathlib import Path
 
 from smoothdescent.config.schema import Study
 from smoothdescent.errors import UserError
+from smoothdescent.source_code import code_digest, find_module, module_sources, parse
 
 
 def check_images(study: Study, decoded: Path) -> None:
@@ -62,9 +57,19 @@ def check_imports(study: Study) -> None:
                 _check_import(measure, f"{where}.measure.measures", named=False)
 
 
+def own_code(paths: Iterable[str]) -> str:
+    """Return a hash of the code of the user's modules that some import paths name; '' for none.
+
+    Args:
+        paths: of networks or measures; names of the program's own are left out.
+    """
+    files = set().union(*(module_sources(path.partition(":")[0]) for path in paths if ":" in path))
+    return code_digest(*files) if files else ""
+
+
 def _check_import(path: str, where: str, named: bool) -> None:
     module, _, attribute = path.partition(":")
-    source = _find(module)
+    source = find_module(module)
     if source is None:
         raise UserError(
             f"{where} is {path!r}, but there is no module {module!r} in {Path.cwd()} or among the "
@@ -73,38 +78,17 @@ def _check_import(path: str, where: str, named: bool) -> None:
     if not source.endswith(".py"):
         return  # a compiled module, or a package without a file
     try:
-        tree = ast.parse(Path(source).read_bytes(), source)
-    except SyntaxError as error:
-        raise UserError(
-            f"{where} is {path!r}, but {source}, line {error.lineno}, is not Python: {error.msg}"
-        ) from None
+        tree = parse(Path(source))
+    except UserError as error:
+        raise UserError(f"{where} is {path!r}, but {error}") from None
     for name in _imported(tree):
-        if _find(name.partition(".")[0]) is None:
+        if find_module(name.partition(".")[0]) is None:
             raise UserError(
                 f"{where} is {path!r}, but {source} imports {name!r}, which is not installed"
             )
     defined = _defined(tree)
     if named and attribute not in defined and not defined & {"*", "__getattr__", "globals"}:
         raise UserError(f"{where} is {path!r}, but {source} does not define {attribute!r}")
-
-
-def _find(module: str) -> str | None:
-    """Return the file that a job would import a module from ('' if it has none), None if nothing.
-
-    Jobs find modules in the folder that they run in; Snakemake's own program does not.
-    """
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places = [str(Path.cwd()), *filter(None, inherited)]
-    first, *rest = module.split(".")
-    try:
-        spec = PathFinder.find_spec(first, places) or importlib.util.find_spec(first)
-    except ValueError:  # a module that runs already, without a specification
-        return ""
-    for part in rest:
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
-    return None if spec is None else spec.origin or ""
 
 
 def _imported(tree: ast.Module) -> list[str]:

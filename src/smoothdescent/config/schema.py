@@ -259,6 +259,11 @@ class Experiment(Training):
         return sorted({*self.snapshots, *self.final_epochs})
 
     @property
+    def evaluated_epochs(self) -> list[int]:
+        """The epochs with an exact evaluation."""
+        return sorted({*range(0, self.epochs + 1, self.evaluate_every), *self.snapshot_epochs})
+
+    @property
     def seed_groups(self) -> list[list[int]]:
         """The seeds that share a job, for each width."""
         size = self.seeds_per_job
@@ -361,7 +366,14 @@ class Study(Block):
     def _check(self) -> Study:
         if not self.experiments:
             raise ValueError("experiments is empty at this scale, expected at least one")
+        rules: dict[str, str] = {}
         for name, experiment in self.experiments.items():
+            other = rules.setdefault(re.sub(r"\W", "_", name), name)
+            if other != name:
+                raise ValueError(
+                    f"experiments.{name}: its rules would be named as those of {other}, with _ for "
+                    "other signs; choose another name"
+                )
             if RESERVED.fullmatch(name):
                 raise ValueError(
                     f"experiments.{name}: the workflow calls something else {name!r}; choose "

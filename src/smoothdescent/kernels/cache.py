@@ -16,8 +16,8 @@ from pathlib import Path
 import numba
 from numba import njit
 
-from smoothdescent.files import code_digest
 from smoothdescent.progress import log
+from smoothdescent.source_code import code_digest
 
 _TURNS = 5  # of each contestant, after one that is not counted
 

@@ -50,13 +50,14 @@ def check_evaluation(network: nn.Module, images: torch.Tensor, name: str) -> Non
         rounding = ROUNDINGS * torch.finfo(images.dtype).eps * logits.abs().max()
         if (difference := (again - logits).abs().max()) > rounding:
             raise UserError(
-                f"{name} gives other logits when it evaluates the same images again: they differ "
-                f"by {difference:.2g}; expected no chance and no memory in evaluation mode"
+                f"{name} gives different logits when it evaluates the same images again: they "
+                f"differ by {difference:.2g}; expected no randomness and no memory in evaluation "
+                "mode"
             )
         _check_precision(network, images, logits, name)
         if (difference := (alone - logits[-1:]).abs().max()) > rounding:
             raise UserError(
-                f"{name} gives one image other logits alone than among others: they differ by "
+                f"{name} gives an image different logits alone than in a batch: they differ by "
                 f"{difference:.2g}, as with batch norm without running statistics; expected that "
                 "images do not depend on each other in evaluation mode"
             )

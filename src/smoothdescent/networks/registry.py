@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 import inspect
-import sys
-import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from smoothdescent.errors import UserError
 from smoothdescent.networks.convnet import ConvNet
 from smoothdescent.networks.resnet18 import ResNet18
+from smoothdescent.source_code import module_sources
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"convnet": ConvNet, "resnet18": ResNet18}
 
@@ -123,65 +120,5 @@ def network_sources(network: str) -> list[Path]:
         ) from None
     found = {source}
     for name in {factory.__module__, network.partition(":")[0]} - {*NETWORKS}:
-        _add_sources(name, found)
+        found |= module_sources(name)
     return sorted(found)
-
-
-def _add_sources(name: str, found: set[Path], folder: Path | None = None) -> None:
-    """Add the file of a user's module, and of what it imports from its folder or package."""
-    path = _own_file(name)
-    if path is None or not path.is_relative_to(folder or "/"):
-        return
-    if folder is None:
-        top = _own_file(name.partition(".")[0]) or path
-        folder = top.parent
-    found.add(path)
-    for other in _imported(path, name):
-        if _own_file(other) not in found:
-            _add_sources(other, found, folder)
-
-
-def _own_file(name: str) -> Path | None:
-    """Return a module's source file, unless it is installed, or the program's own."""
-    try:
-        # A module's parents are imported to find it: packages of the user's alone.
-        parent = name.rpartition(".")[0]
-        if parent and parent not in sys.modules:
-            package = _own_file(parent)
-            if package is None or package.name != "__init__.py":
-                return None
-        origin = importlib.util.find_spec(name).origin or ""
-    except (ImportError, ValueError, AttributeError):
-        return None
-    path = Path(origin).resolve()
-    elsewhere = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib", "platlib")]
-    elsewhere.append(Path(__file__).resolve().parents[1])
-    installed = {"site-packages", "dist-packages"} & set(path.parts)
-    if path.suffix != ".py" or installed or any(map(path.is_relative_to, elsewhere)):
-        return None
-    return path
-
-
-def _imported(path: Path, module: str) -> Iterator[str]:
-    """Yield the names of the modules that a module may import, its packages included."""
-    yield from _packages(module)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            if node.level:
-                base = importlib.util.resolve_name(base, package)
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            yield from _packages(name)
-            yield name
-
-
-def _packages(name: str) -> list[str]:
-    """Return the packages that a module is in, the outermost first."""
-    parts = name.split(".")
-    return [".".join(parts[:depth]) for depth in range(1, len(parts))]

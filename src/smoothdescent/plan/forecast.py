@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smoothdescent.config.schema import Experiment, Study
+from smoothdescent.config.schema import Experiment, ResolvedExperiment, Study
 from smoothdescent.errors import UserError
-from smoothdescent.files import peek_metadata, read_metadata, write_json
+from smoothdescent.files import peek_metadata, read_metadata, table_metadata, write_json
 from smoothdescent.layout import run_name, sharpness_path, snapshot_path, state_path
 from smoothdescent.progress import logged_times
 
@@ -91,7 +91,7 @@ class Calibration:
                 name: Costs(**costs) for name, costs in content["experiments"].items()
             }
             return cls(**content)
-        except (UserError, KeyError, TypeError, AttributeError) as error:
+        except (UserError, OSError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} does not hold the costs of a study ({error}); run `snakemake plan` again"
             ) from None
@@ -128,9 +128,7 @@ def run_work(
     """
     end = experiment.epochs
     samples = costs.train_samples
-    every = experiment.evaluate_every
-    evaluated = {*range(every, end + 1, every), *experiment.snapshot_epochs}
-    evaluations = sum(start < epoch for epoch in evaluated)
+    evaluations = sum(start < epoch for epoch in experiment.evaluated_epochs)
     train = training_seconds(costs, width, end - start)
     train += evaluations * (samples + costs.test_samples) * costs.at("evaluate", width)
     wanted = {*experiment.snapshot_epochs} - {*measured}
@@ -153,24 +151,49 @@ def _disk(costs: Costs, experiment: Experiment, width: int) -> float:
     return weights * snapshots + 2 * state + image * images
 
 
-def done(runs: Path, name: str, experiment: Experiment) -> tuple[int, list[int]]:
-    """Return the epochs that a run has been trained for, and its measured snapshot epochs."""
-    wanted = experiment.snapshot_epochs
-    measured = [epoch for epoch in wanted if sharpness_path(runs / name, epoch).exists()]
+def done(run: Path, resolved: ResolvedExperiment) -> tuple[int, list[int]]:
+    """Return the epochs that a run has been trained for, and its measured snapshot epochs.
+
+    What was made with other settings does not count.
+    """
+    experiment = resolved.experiment
     try:
-        epochs = json.loads(peek_metadata(state_path(runs / name))["position"])["epoch"]
+        owner = json.loads((run / "run.json").read_text()).get("training_identity")
+    except (OSError, ValueError):
+        owner = None
+    if owner != resolved.training_identity:
+        return 0, []
+    tables = {epoch: sharpness_path(run, epoch) for epoch in experiment.snapshot_epochs}
+    measured = [epoch for epoch, table in tables.items() if table.exists()]
+    # All of a run are alike: measuring begins by setting those of other settings aside.
+    if measured and _measured_with(tables[measured[0]]) != resolved.measuring_identity:
+        measured = []
+    try:
+        epochs = json.loads(peek_metadata(state_path(run))["position"])["epoch"]
     except (OSError, ValueError, KeyError, TypeError):
         epochs = 0  # there is no state, or none that can be used
     return min(epochs, experiment.epochs), measured
 
 
-def trained_again(run: Path, experiment: Experiment) -> int:
+def _measured_with(table: Path) -> str | None:
+    """Return with which settings a checkpoint was measured, unproven; None if it does not say."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return table_metadata(pq.read_schema(table)).get("measuring_identity")
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def trained_again(run: Path, resolved: ResolvedExperiment) -> int:
     """Return to which epoch a trained run must train again from the beginning; 0: it need not.
 
     That is the last epoch that it has passed without a snapshot that is wanted now.
     """
-    missing = [e for e in experiment.snapshot_epochs if not snapshot_path(run, e).exists()]
-    epochs = done(run.parent, run.name, experiment)[0] if missing else 0
+    wanted = resolved.experiment.snapshot_epochs
+    missing = [epoch for epoch in wanted if not snapshot_path(run, epoch).exists()]
+    epochs = done(run, resolved)[0] if missing else 0
     return max((epoch for epoch in missing if epoch <= epochs), default=0)
 
 
@@ -181,15 +204,17 @@ def training_seconds(costs: Costs, width: int, epochs: int) -> float:
 
 def still_to_do(calibration: Calibration, study: Study, name: str) -> dict[int, Work]:
     """Return, by width, what is still to be done for all seeds of an experiment."""
-    experiment, costs = study.experiments[name], calibration.experiments[name]
+    resolved, costs = study.resolved(name), calibration.experiments[name]
+    experiment = resolved.experiment
     runs = Path(study.results) / study.scale / name / "runs"
     by_width = {}
     for width in experiment.widths:
         total = Work()
         for seed in experiment.seeds:
-            epochs, measured = done(runs, run_name(width, seed), experiment)
+            run = runs / run_name(width, seed)
+            epochs, measured = done(run, resolved)
             total += run_work(costs, experiment, width, epochs, measured)
-            again = trained_again(runs / run_name(width, seed), experiment)
+            again = trained_again(run, resolved)
             total += Work(train=training_seconds(costs, width, again))
         by_width[width] = total
     return by_width
@@ -233,13 +258,15 @@ def job_memory(costs: Costs) -> int:
 
 def jobs_left(study: Study, name: str) -> int:
     """Return how many training and measuring jobs of an experiment have something to do."""
-    experiment = study.experiments[name]
-    runs = Path(study.results) / study.scale / name / "runs"
+    resolved = study.resolved(name)
+    experiment = resolved.experiment
+    folder = Path(study.results) / study.scale / name / "runs"
     left = 0
     for width in experiment.widths:
         for seeds in experiment.seed_groups:
-            states = [done(runs, run_name(width, seed), experiment) for seed in seeds]
-            again = [trained_again(runs / run_name(width, s), experiment) for s in seeds]
+            runs = [folder / run_name(width, seed) for seed in seeds]
+            states = [done(run, resolved) for run in runs]
+            again = [trained_again(run, resolved) for run in runs]
             left += any(again) or any(epochs < experiment.epochs for epochs, _ in states)
             left += any(measured != experiment.snapshot_epochs for _, measured in states)
     return left

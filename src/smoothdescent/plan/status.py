@@ -12,7 +12,6 @@ times left come from the runs' own logs, or from the costs that `snakemake plan`
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smoothdescent.config.load import overlay, read_yaml, resolve
+from smoothdescent.config.load import add_layer, read_yaml, resolve
 from smoothdescent.config.schema import Experiment, ResolvedExperiment, Study
 from smoothdescent.errors import UserError
 from smoothdescent.files import read_table
@@ -52,7 +51,7 @@ COLUMNS = ["epoch", "train_loss_all", "train_accuracy_all", "test_error"]
 # What a training logs of an evaluation, whose last line also tells its speed, and of its end.
 _EVALUATION = re.compile(
     r" epoch (\d+): training loss ([\d.]+), training accuracy ([\d.]+), test error ([\d.]+);"
-    r" ([\d,]+) images/s, (\d+) s remaining$"
+    r" ([\d,]+) images/s, (\d+|inf) s remaining$"
 )
 _FAILURE = re.compile(r" failed: (.*)$")
 _DIVERGENCE = re.compile(r" has (diverged in epoch \d+): ")
@@ -138,7 +137,7 @@ def read_study(folder: Path | None, configfiles: Sequence[str]) -> Study:
     """
     config, source = read_yaml("config.yaml"), "config.yaml"
     for source in configfiles:
-        config = overlay(config, read_yaml(source))
+        config = add_layer(config, read_yaml(source))
     if folder is not None:
         if folder.name not in (config.get("scales") or {}):
             raise UserError(
@@ -228,10 +227,8 @@ def _run_state(
 
     width, seed = run
     name, experiment = run_name(*run), resolved.experiment
-    epoch, measured, history = 0, [], None
-    if _is_of_these_settings(runs / name, resolved):
-        epoch, measured = done(runs, name, experiment)
-        history = _history(history_path(runs / name), experiment.epochs)
+    epoch, measured = done(runs / name, resolved)
+    history = _history(history_path(runs / name), resolved, run)
     holder = Holder.read(runs / f"{name}.lease")
     at_work = holder is not None and not _is_silent(runs / f"{name}.lease", holder)
     evaluations = pd.DataFrame(log.evaluations, columns=COLUMNS)
@@ -275,22 +272,13 @@ def _is_silent(lease: Path, holder: Holder) -> bool:
         return True
 
 
-def _is_of_these_settings(run: Path, resolved: ResolvedExperiment) -> bool:
-    """Return whether a run's folder is that of a training with the settings in force."""
-    try:
-        found = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return found.get("training_identity") == resolved.training_identity
-
-
-def _history(path: Path, epochs: int) -> pd.DataFrame | None:
+def _history(path: Path, resolved: ResolvedExperiment, run: tuple[int, int]) -> pd.DataFrame | None:
     """Return the evaluations of a run that has ended; None if it has not."""
     try:
-        history = read_table(path, COLUMNS).to_pandas()
-    except UserError:
+        history = read_table(path, COLUMNS, resolved.of_run(*run)).to_pandas()
+    except (UserError, OSError):
         return None
-    return history.dropna() if history["epoch"].max() >= epochs else None
+    return history.dropna() if history["epoch"].max() >= resolved.experiment.epochs else None
 
 
 @dataclass(frozen=True)
@@ -374,7 +362,7 @@ def _trained_samples(labels: Path) -> int:
     """Return the number of training samples; 0 if the labels are not there."""
     try:
         return read_table(labels, ["split"])["split"].to_pylist().count("train")
-    except UserError:
+    except (UserError, OSError):
         return 0
 
 

@@ -30,11 +30,11 @@ from smoothdescent.data.store import Store, open_store
 from smoothdescent.devices import choose_device, describe, set_threads
 from smoothdescent.errors import UserError
 from smoothdescent.files import (
-    code_digest,
     expect,
     fingerprint,
     made_again,
     read_metadata,
+    remove_unfinished,
     set_aside,
     write_table,
 )
@@ -54,7 +54,8 @@ from smoothdescent.provenance import provenance
 from smoothdescent.randomness import numpy_generator
 from smoothdescent.sharpness import Paths, Tangent, measure
 from smoothdescent.sharpness.measures import measure_sources
-from smoothdescent.training.folder import check_snapshot, snapshots_named
+from smoothdescent.source_code import code_digest
+from smoothdescent.training.folder import check_snapshot, network_code, snapshots_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +131,7 @@ def run(args: argparse.Namespace) -> None:
     result, done, measured = None, None, 0
     for folder, its in itertools.groupby(unfinished, lambda checkpoint: checkpoint.table.parent):
         with logging_to(log_path(folder.parent)), Lease(folder) as lease:
+            remove_unfinished(folder)
             for checkpoint in its:
                 if is_finished(checkpoint):  # by another job, which had the lease before
                     continue
@@ -162,6 +164,7 @@ def checkpoints(
         **resolved.of_run(*run),
         "labels_sha256": samples.labels_sha256,
         "data_sha256": samples.store.sha256,
+        **network_code(experiment.network),
     }
     named = snapshots_named(history_path(folder), of_run)
     found = []

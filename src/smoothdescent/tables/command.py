@@ -95,11 +95,15 @@ def gathered_metadata(
     resolved: ResolvedExperiment, histories: Iterable[pa.Table]
 ) -> dict[str, Any]:
     """Return what tables gathered from runs with these histories say of themselves."""
+    histories = [*histories]
     conditions = [c for table in histories for c in json.loads(noted(table, "conditions"))]
     return {
         "experiment": resolved.name,
         "experiment_config": resolved.contents["experiment"],
         "dataset_config": resolved.contents["dataset"],
+        # Which the configuration does not tell of images of the user's.
+        "num_classes": noted(histories[0], "num_classes"),
+        "image_size": noted(histories[0], "image_size"),
         "config_hash": resolved.identity,
         "final_epochs": resolved.experiment.final_epochs,
         "hessian_normalisation": resolved.experiment.measure.hessian,

@@ -256,13 +256,22 @@ def read_tables(folder: str | Path, partial: bool = False) -> ExperimentTables:
         sharpness=sharpness.to_pandas(),
         config={
             **json.loads(said["history"]["experiment_config"]),
-            "dataset": json.loads(said["history"]["dataset_config"]),
+            "dataset": _sizes(said["history"]) | json.loads(said["history"]["dataset_config"]),
         },
         normalisation=said["sharpness"]["hessian_normalisation"],
         sources=sources,
         final_epochs=json.loads(said["history"]["final_epochs"]),
         partial=said["history"].get("runs", ""),
     )
+
+
+def _sizes(said: dict[str, str]) -> dict[str, int]:
+    """Return what a table says of its images in the words of the procedural ones' block.
+
+    Tables of earlier versions say nothing.
+    """
+    keys = {"classes": "num_classes", "size": "image_size"}
+    return {word: int(said[key]) for word, key in keys.items() if key in said}
 
 
 def table_kind(table: str, partial: bool | str) -> str:

@@ -43,15 +43,15 @@ def read_histories(folder: Path, resolved: ResolvedExperiment) -> dict[tuple[int
         By (width, seed), in the order of widths and seeds.
 
     Raises:
-        UserError: histories are missing; or are damaged, another run's or without the predictions
-            of training samples, and are set aside.
+        UserError: histories are missing; or are damaged, another run's, of other epochs or without
+            the predictions of training samples, and are set aside.
     """
     histories, faults = {}, []
     for run in runs_of(resolved):
         path = history_path(folder / run_name(*run))
         try:
             with made_again(path):
-                histories[run] = read_history(path, resolved.of_run(*run))
+                histories[run] = read_history(path, resolved, run)
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -141,19 +141,29 @@ def noted(table: pa.Table, key: str) -> str:
     return table_metadata(table.schema)[key]
 
 
-def read_history(path: Path, expected: dict[str, str]) -> pa.Table:
+def read_history(path: Path, resolved: ResolvedExperiment, run: tuple[int, int]) -> pa.Table:
     """Read the history of a run.
 
     Args:
         path: the file.
-        expected: what it should say of itself.
+        resolved: the experiment.
+        run: width and seed.
 
     Raises:
-        UserError: it is missing, damaged, another run's or without the predictions of samples.
+        UserError: it is missing, damaged, another run's, without the predictions of samples, or its
+            snapshots and evaluations are those of other epochs.
     """
-    table = read_table(path, expected=expected)
+    table = read_table(path, expected=resolved.of_run(*run))
     if "fitted" not in table.column_names:
         raise UserError(f"{path} has no column 'fitted': it is of an earlier version")
+    experiment = resolved.experiment
+    for key, wanted in (
+        ("snapshots", experiment.snapshot_epochs),
+        ("evaluated", experiment.evaluated_epochs),
+    ):
+        found = sorted(map(int, json.loads(noted(table, key))))
+        if found != wanted:
+            raise UserError(f"{path}: its {key} are of the epochs {found}, expected {wanted}")
     return table
 
 

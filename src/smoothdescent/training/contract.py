@@ -95,8 +95,8 @@ def check_trainable(
             found, expected = loaded(images), whole.network.eval()(images)
         if not _close(found, expected, device):
             raise UserError(
-                f"{name} gives other logits after its weights were saved and loaded; expected that "
-                "all it has learnt or drawn is kept in parameters and buffers"
+                f"{name} gives different logits after its weights were saved and loaded; expected "
+                "that all it has learnt or drawn is kept in parameters and buffers"
             )
         with _told(name, "measured"):
             _measure(loaded, images, data.labels, experiment)

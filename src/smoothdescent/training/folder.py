@@ -33,9 +33,11 @@ from smoothdescent.files import (
 )
 from smoothdescent.layout import history_path, snapshot_path, state_path
 from smoothdescent.lease import Lease
+from smoothdescent.networks.registry import NETWORKS, network_sources
 from smoothdescent.networks.weights import load_tensors, save_weights
 from smoothdescent.progress import log
 from smoothdescent.provenance import provenance
+from smoothdescent.source_code import code_digest
 from smoothdescent.training.run import Run
 
 Conditions = dict[str, Any]
@@ -91,6 +93,16 @@ class Listener:
         number = self.take()
         if number in (signal.SIGTERM, signal.SIGINT):
             raise Stopped(number)
+
+
+def network_code(network: str) -> dict[str, str]:
+    """Return what files of a run say of the code of a network of the user's; nothing for others.
+
+    Another architecture of the same name is another run.
+    """
+    if network in NETWORKS:
+        return {}
+    return {"network_code": code_digest(*network_sources(network))}
 
 
 def snapshots_named(history: Path, expected: dict[str, str]) -> dict[str, str]:

@@ -25,12 +25,13 @@ from torch.nn import functional
 
 from smoothdescent.config.schema import Training
 from smoothdescent.devices import describe, kernel_choice, precision_in_force, tf32
-from smoothdescent.files import code_digest, fingerprint
+from smoothdescent.files import fingerprint
 from smoothdescent.networks.compiled import FUSED, TORCH, kernels
 from smoothdescent.networks.contract import describe_error
 from smoothdescent.networks.registry import network_sources
 from smoothdescent.progress import log
 from smoothdescent.randomness import GLOBAL_GENERATORS, derive_seed, global_generators
+from smoothdescent.source_code import code_digest
 from smoothdescent.training.augmentation import Crops, crop, draw_crops
 from smoothdescent.training.data import TrainingData
 from smoothdescent.training.run import LAYOUTS, Run, new_run

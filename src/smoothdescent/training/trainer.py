@@ -10,16 +10,22 @@ from smoothdescent.config.schema import ResolvedExperiment
 from smoothdescent.data.loading import labels_sha256, load_experiment_data
 from smoothdescent.devices import describe, is_emulated, kernel_choice, precision_in_force
 from smoothdescent.errors import UserError
-from smoothdescent.files import code_digest
 from smoothdescent.layout import log_path, run_name
 from smoothdescent.lease import Deposed, Lease
-from smoothdescent.networks.registry import NETWORKS, count_parameters, network_sources
+from smoothdescent.networks.registry import count_parameters
 from smoothdescent.progress import Progress, log, logging_to
 from smoothdescent.provenance import library_versions
+from smoothdescent.source_code import code_digest
 from smoothdescent.training.contract import check_trainable
 from smoothdescent.training.data import to_device
 from smoothdescent.training.engine import train
-from smoothdescent.training.folder import Conditions, Listener, RunFolder, Stopped
+from smoothdescent.training.folder import (
+    Conditions,
+    Listener,
+    RunFolder,
+    Stopped,
+    network_code,
+)
 from smoothdescent.training.run import Run, new_run
 from smoothdescent.training.step import choose_kernels
 
@@ -53,8 +59,7 @@ class Trainer:
         self.folder, self.device, self.autosave_minutes = folder, device, autosave_minutes
         self.settings = settings = resolved.experiment
         self.snapshots = settings.snapshot_epochs
-        every = range(0, settings.epochs + 1, settings.evaluate_every)
-        self.evaluated = sorted({*every, *self.snapshots})
+        self.evaluated = settings.evaluated_epochs
         self.dataset = load_experiment_data(
             data, labels, settings.data.image_size, resolved.label_settings
         )
@@ -73,9 +78,7 @@ class Trainer:
             "labels_sha256": labels_sha256(trained_on.sample_ids, trained_on.labels),
             "data_sha256": self.dataset.sha256,
         }
-        if settings.network not in NETWORKS:
-            # Another architecture of the same name is another run.
-            self.identity["network_code"] = code_digest(*network_sources(settings.network))
+        self.identity |= network_code(settings.network)
         if is_emulated(settings.precision, device):
             log(f"{describe(device)} has no units for {settings.precision}, and emulates it slowly")
         # A training is repeated bit for bit where all of these are the same (and, on a GPU,
@@ -268,6 +271,6 @@ def training_code() -> str:
         package / "randomness.py",
         package / "data" / "loading.py",
         *package.glob("networks/*.py"),
-        *package.glob("kernels/*.py"),
+        *(path for path in package.glob("kernels/*.py") if path.name != "measuring.py"),
         *(package / "training" / f"{module}.py" for module in modules),
     )

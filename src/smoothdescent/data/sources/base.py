@@ -7,7 +7,7 @@ import io
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from pydantic import Field
@@ -83,10 +83,6 @@ class Source(Block):
         """
         return self.image_size()
 
-    def determining(self) -> dict[str, Any]:
-        """Return what of the block determines the decoded data set."""
-        return self.model_dump(mode="json")
-
 
 class RealSource(Source):
     """What sources of real images share: the moments that normalise them, per channel."""
@@ -95,11 +91,3 @@ class RealSource(Source):
         None, description="of the [0,1] pixels, per channel; null: the source's, or computed"
     )
     std: tuple[Positive, Positive, Positive] | None = Field(None, description="likewise")
-
-    def determining(self) -> dict[str, Any]:
-        """Return the block without what says only where the images lie.
-
-        Moving images must not cost a training. The label table remembers the checksum of the images
-        that it was made for.
-        """
-        return self.model_dump(mode="json", exclude={"path", "download"})
