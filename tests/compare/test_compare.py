@@ -200,7 +200,7 @@ def test_the_page_is_self_contained_and_says_the_same(written):
     results = [tag for tag, found in page.tags if tag == "b" and found["class"] == "holds"]
     assert len(results) == text.count("✔") > 2
     assert f"![{NAME}]({NAME}.png)" in text
-    assert "- demo: interpolation threshold w = 4; 3 seed(s)" in text
+    assert "- demo: interpolation threshold w = 4; 3 seeds" in text
 
 
 def test_the_same_twice(studies, written, tmp_path):

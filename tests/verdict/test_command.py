@@ -54,7 +54,7 @@ def test_markdown(written):
     assert len(rows) == 2 + 22
     assert {row.count(" | ") for row in rows} == {4}
     assert lines[2].startswith("**At this scale ")
-    assert "- convnet-cifar10-noise20: interpolation threshold w = 7; 3 seed(s)" in lines
+    assert "- convnet-cifar10-noise20: interpolation threshold w = 7; 3 seeds" in lines
     assert any(line.startswith("15. ") for line in lines)
 
 
@@ -163,7 +163,7 @@ def test_a_diverged_run_is_told(tmp_path):
     write_table(folder / "sharpness.parquet", table, metadata)
     verdict(tmp_path, folder)
     text = (tmp_path / "verdict.md").read_text()
-    assert "3 seed(s); 1 run(s) with values that are not finite left out" in text
+    assert "3 seeds; 1 run with values that are not finite left out" in text
     findings = read_table(tmp_path / "verdict.parquet").to_pandas().set_index("number")
     assert findings.loc[2, "result"] == "holds"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
@@ -77,7 +78,11 @@ def to_html(findings: list[Finding], experiments: Mapping[str, ExperimentTables]
     rules = "\n".join(
         f'<li value="{number}">{escape(rule)}</li>' for number, rule in _rules(findings)
     )
-    thresholds = "".join(f"<li>{escape(text)}</li>" for text in experiment_notes(experiments))
+    notes = [
+        re.sub("`(.*?)`", r"<code>\1</code>", escape(note))
+        for note in experiment_notes(experiments)
+    ]
+    thresholds = "".join(f"<li>{note}</li>" for note in notes)
     note = partial_note(experiments.values())
     opening = f"<p><strong>{escape(note)}</strong></p>\n" if note else ""
     opening += f"<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>"
@@ -208,7 +213,7 @@ def experiment_notes(experiments: Mapping[str, ExperimentTables]) -> list[str]:
         parts = [
             f"interpolation threshold w = {threshold}" if threshold is not None else "",
             experiment.threshold_note,
-            f"{experiment.history['seed'].nunique()} seed(s)",
+            f"{_count(experiment.history['seed'].nunique(), 'seed')}",
             _left_out(experiment),
             convergence_note(experiment.history),
         ]
@@ -222,7 +227,12 @@ def _left_out(experiment: ExperimentTables) -> str:
     finite = np.isfinite(table[measures_of(table)]).all(axis=1)
     runs = table[~finite][["width", "seed"]].drop_duplicates()
     names = ", ".join(f"w{width}_s{seed}" for width, seed in runs.itertuples(index=False))
-    return f"{len(runs)} run(s) with values that are not finite left out: {names}" if names else ""
+    found = f"{_count(len(runs), 'run')} with values that are not finite left out: {names}"
+    return found if names else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _rules(findings: list[Finding]) -> list[tuple[int, str]]:
