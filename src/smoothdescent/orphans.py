@@ -3,7 +3,7 @@
     smoothdescent orphans --folder my-study
 
 Snakemake forgets its jobs when it is killed, and they run on: after `--unlock`, the same command
-submits them a second time, and the second ones wait for the first. Ask for orphans before, and
+submits them a second time, and the second ones wait for the first. List orphans first, and
 await or cancel them. The exit status is 1 if there are any jobs.
 """
 

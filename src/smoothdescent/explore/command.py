@@ -1,4 +1,4 @@
-"""Write one interactive page of a study: curves, training courses, verdict and a gallery.
+"""Write one interactive page of a study: curves over widths and epochs, verdict and a gallery.
 
     smoothdescent explore --tables results/demo/convnet-cifar10-noise20 \\
         --verdict results/demo/verdict.parquet --data results/demo/data \\

@@ -114,7 +114,7 @@ TABLES = (
             "sample_id": _SAMPLE["sample_id"],
             **{name: _LABELS[name] for name in ("label", "label_true")},
             "is_noisy": _SAMPLE["is_noisy"],
-            "fitted_since": "epoch of the exact evaluation from which on all find it fitted; empty "
+            "fitted_since": "first epoch from which every exact evaluation finds it fitted; empty "
             "if the last does not, or the run has diverged",
             **_VOLUME,
             **{name: _measure(name) for name in MEASURES},
