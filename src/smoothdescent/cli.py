@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from smoothdescent import __version__
 from smoothdescent.errors import UserError
-from smoothdescent.files import WRITE_FAULTS
+from smoothdescent.write_faults import WRITE_FAULTS
 
 # The module of a command is imported only when the command is called: a figure needs no torch.
 COMMANDS = {

@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smoothdescent.errors import UserError
-from smoothdescent.files import write_faults_told
 from smoothdescent.progress import log
+from smoothdescent.write_faults import write_faults_told
 
 RECORD_BYTES = 1024
 

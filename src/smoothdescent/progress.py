@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from smoothdescent.files import WRITE_FAULTS
+from smoothdescent.write_faults import WRITE_FAULTS
 
 SECONDS_BETWEEN_LINES = 30.0
 _START = time.monotonic()

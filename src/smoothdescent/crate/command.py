@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 from smoothdescent.crate.content import make_crate
 from smoothdescent.crate.study import read_finished
 from smoothdescent.errors import UserError
-from smoothdescent.files import atomic_path, write_faults_told
+from smoothdescent.files import atomic_path
+from smoothdescent.write_faults import write_faults_told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
