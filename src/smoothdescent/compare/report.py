@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +13,13 @@ from smoothdescent.compare.content import differences, findings
 from smoothdescent.compare.study import ComparedStudy, shared_experiments
 from smoothdescent.figures.captions import BANDS, VOLUMES
 from smoothdescent.tables.experiment import ExperimentTables
-from smoothdescent.verdict.report import SYMBOLS, experiment_notes, html_page, markdown_row
+from smoothdescent.verdict.report import (
+    SYMBOLS,
+    experiment_notes,
+    html_page,
+    list_items,
+    markdown_row,
+)
 
 
 class Block(Protocol):
@@ -64,9 +69,7 @@ class Items:
         return "\n".join(f"- {line}" for line in self.lines)
 
     def html(self) -> str:
-        code = [re.sub("`(.*?)`", r"<code>\1</code>", escape(line)) for line in self.lines]
-        lines = "".join(f"<li>{line}</li>" for line in code)
-        return f"<ul>{lines}</ul>" if lines else ""
+        return f"<ul>{list_items(self.lines)}</ul>" if self.lines else ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 import numpy as np
@@ -78,11 +78,7 @@ def to_html(findings: list[Finding], experiments: Mapping[str, ExperimentTables]
     rules = "\n".join(
         f'<li value="{number}">{escape(rule)}</li>' for number, rule in _rules(findings)
     )
-    notes = [
-        re.sub("`(.*?)`", r"<code>\1</code>", escape(note))
-        for note in experiment_notes(experiments)
-    ]
-    thresholds = "".join(f"<li>{note}</li>" for note in notes)
+    thresholds = list_items(experiment_notes(experiments))
     note = partial_note(experiments.values())
     opening = f"<p><strong>{escape(note)}</strong></p>\n" if note else ""
     opening += f"<p><strong>{escape(summary(findings))}.</strong> {escape(_numbers(findings))}</p>"
@@ -161,6 +157,12 @@ def _html_row(finding: Finding, experiments: Mapping[str, ExperimentTables]) -> 
     )
 
 
+def list_items(lines: Iterable[str]) -> str:
+    """Return lines of Markdown as the items of a list in HTML; code in them is marked."""
+    marked = (re.sub("`(.*?)`", r"<code>\1</code>", escape(line)) for line in lines)
+    return "".join(f"<li>{line}</li>" for line in marked)
+
+
 def picture(finding: Finding, threshold: float | None) -> str:
     """Return the curve that decides a finding as a small SVG; empty if there is none to draw.
 
@@ -213,7 +215,7 @@ def experiment_notes(experiments: Mapping[str, ExperimentTables]) -> list[str]:
         parts = [
             f"interpolation threshold w = {threshold}" if threshold is not None else "",
             experiment.threshold_note,
-            f"{_count(experiment.history['seed'].nunique(), 'seed')}",
+            _count(experiment.history["seed"].nunique(), "seed"),
             _left_out(experiment),
             convergence_note(experiment.history),
         ]
