@@ -89,7 +89,7 @@ def rule_name(stage, experiment, seeds):
     """
     name = f"{stage}_{experiment}"
     name = name if seeds == ["{seed}"] else f"{name}_{job_name(None, seeds)}"
-    return re.sub(r"\W", "_", name)
+    return rule_part(name)
 
 
 def runs(experiment, seeds):

@@ -27,6 +27,7 @@ elif find_spec("smoothdescent") is None:
 import smoothdescent
 from smoothdescent.config.load import as_in_a_file, dump, overrides, resolve
 from smoothdescent.config.preflight import check_images, check_imports, own_code
+from smoothdescent.config.schema import rule_part
 from smoothdescent.data.sources import source_files
 from smoothdescent.errors import UserError
 from smoothdescent.figures import FIGURES, figures_of, shown_experiments

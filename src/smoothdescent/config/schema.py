@@ -338,6 +338,11 @@ class ResolvedExperiment(Block):
         return fingerprint(self.experiment.measure.model_dump(mode="json", exclude={"hessian"}))
 
 
+def rule_part(name: str) -> str:
+    """Return a name as the names of rules have it, which are Python names."""
+    return re.sub(r"\W", "_", name)
+
+
 class Study(Block):
     """The configuration in force: one scale, resolved."""
 
@@ -368,7 +373,7 @@ class Study(Block):
             raise ValueError("experiments is empty at this scale, expected at least one")
         rules: dict[str, str] = {}
         for name, experiment in self.experiments.items():
-            other = rules.setdefault(re.sub(r"\W", "_", name), name)
+            other = rules.setdefault(rule_part(name), name)
             if other != name:
                 raise ValueError(
                     f"experiments.{name}: its rules would be named as those of {other}, with _ for "
